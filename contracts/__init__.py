@@ -1,0 +1,1 @@
+"""What travels between the services, and nothing else: records, names, settings. Imports nothing of ours."""

@@ -1,0 +1,133 @@
+"""Bodies of `POST /v1/chat/completions` and `/v1/completions`: what is checked before a request may claim its key.
+
+Fields that Millrace needn't understand pass through to the engine untouched. Source: OpenAI API reference, 2026.
+"""
+
+import hashlib
+from typing import Annotated, Any, Literal, NamedTuple
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+
+from contracts.envelope import Digest, Operation
+from contracts.errors import InvalidRequest
+from contracts.tags import format_tags
+from contracts.tokens import estimate_tokens
+
+MaxTokens = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class StreamOptions(_Lenient):
+    include_usage: StrictBool = False
+
+
+class ChatMessage(_Lenient):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part["text"] for part in self.content or () if isinstance(part.get("text"), str))
+
+
+class _Request(_Lenient):
+    model: str = Field(min_length=1, max_length=255)
+    stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: Literal[1] | None = Field(None, description="one answer per key")
+    user: str | None = Field(None, max_length=255)
+    metadata: dict[str, str] | None = None
+
+
+class ChatCompletionRequest(_Request):
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: MaxTokens | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+class CompletionRequest(_Request):
+    prompt: str = Field(description="one prompt; token lists and batches aren't supported")
+
+
+class Described(NamedTuple):
+    """One parse of a body: the request, its digest, and the attribution that the body carries."""
+
+    request: ChatCompletionRequest | CompletionRequest
+    digest: Digest
+    user: str
+    feature: str
+    tags: str
+
+
+_MODELS: dict[str, type[ChatCompletionRequest | CompletionRequest]] = {
+    "chat": ChatCompletionRequest,
+    "text_completion": CompletionRequest,
+}
+
+
+def describe(body: bytes, operation: Operation | None = None) -> Described:
+    """Parse and check a body once. Without an operation (a direct producer), `prompt` tells it from a chat.
+
+    Raises InvalidRequest with a message that names the field and what is wrong with it.
+    """
+    fields = parse_object(body)
+    operation = operation or ("text_completion" if "prompt" in fields and "messages" not in fields else "chat")
+    try:
+        request = _MODELS[operation].model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error) from None
+    metadata = request.metadata or {}
+    digest = Digest(
+        operation=operation,
+        requested_model=request.model,
+        fingerprint=fingerprint(operation, fields),
+        stream=bool(request.stream),
+        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        prompt_estimate=estimate_tokens(prompt_text(request)),
+        max_tokens=getattr(request, "max_completion_tokens", None) or request.max_tokens,
+    )
+    tags = format_tags({name: value for name, value in metadata.items() if name != "feature"})
+    return Described(request, digest, request.user or "", metadata.get("feature", ""), tags)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Raises InvalidRequest when the body isn't one JSON object in UTF-8."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return fields
+
+
+def prompt_text(request: ChatCompletionRequest | CompletionRequest) -> str:
+    if isinstance(request, CompletionRequest):
+        return request.prompt
+    return "\n".join(f"{message.role}: {message.text()}" for message in request.messages)
+
+
+def fingerprint(operation: Operation, fields: dict[str, Any]) -> str:
+    """32 hex digits; blind to key order, white space and how the answer is delivered, alert to everything else."""
+    asked = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
+    canonical = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(operation.encode() + b"\n" + canonical, digest_size=16).hexdigest()
+
+
+def _explain(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return InvalidRequest(f"{where}: {first['msg']}.", param=where)

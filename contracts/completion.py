@@ -1,0 +1,28 @@
+"""A terminal outcome on `completions`: the answer's bytes as value, these headers beside those of the work record."""
+
+from pydantic import Field
+
+from contracts.headers import HeaderModel
+from contracts.outcomes import Outcome
+
+
+class Completion(HeaderModel):
+    """Added to the headers of the record that it ends. Times are UTC ms, counts are tokens."""
+
+    outcome: Outcome
+    status: int = Field(200, ge=100, le=599, description="HTTP status of the answer")
+    run: str = Field("", description="names this execution: another one of the same request has another run")
+    worker: str = ""
+    engine: str = ""
+    model_version: str = ""
+    prompt_tokens: int = Field(0, ge=0)
+    cached_tokens: int = Field(0, ge=0, description="prompt tokens found in the prefix cache")
+    completion_tokens: int = Field(0, ge=0)
+    started_at: int | None = None
+    first_token_at: int | None = None
+    finished_at: int = Field(description="UTC ms")
+    engine_us: int = Field(0, ge=0, description="engine time, microseconds")
+    finish_reason: str = ""
+    sequence: int = Field(0, ge=0, description="delta frames that this run published")
+    position: int = Field(0, ge=0, description="characters of text in those frames")
+    retry_after_ms: int | None = Field(None, ge=0)

@@ -1,0 +1,52 @@
+"""Frames on `responses`: what a waiting client is told, keyed by request.
+
+A delta's value is an OpenAI chunk, ready to be written after `data: `; a final's is the whole OpenAI response; an
+error's is OpenAI's error object; a state's says how an unfinished request stands (RequestState).
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from contracts.headers import HeaderModel
+from contracts.outcomes import Outcome
+
+
+class FrameKind(StrEnum):
+    DELTA = "delta"
+    FINAL = "final"
+    ERROR = "error"
+    STATE = "state"
+
+
+class Frame(HeaderModel):
+    """Headers of a frame. `position` is how many characters of the answer's text the client has after this frame."""
+
+    kind: FrameKind
+    run: str = ""
+    sequence: int = Field(0, ge=0, description="1, 2, 3 … within a run; on a final: how many deltas there were")
+    position: int = Field(0, ge=0, description="characters of text up to and with this frame")
+    in_reply_to: str = Field("", description="only for the asker whose ce_id this is; for every waiter when absent")
+    replayed: bool = Field(default=False, description="a stored answer, given again")
+    status: int = Field(200, ge=100, le=599)
+    outcome: Outcome | None = None
+    model: str = ""
+    claim: str = ""
+    prompt_tokens: int = Field(0, ge=0)
+    cached_tokens: int = Field(0, ge=0)
+    completion_tokens: int = Field(0, ge=0)
+    retry_after_ms: int | None = Field(None, ge=0)
+
+
+class RequestState(BaseModel):
+    """Answer of `GET /v1/requests/{key}`; times are UTC ms."""
+
+    id: str
+    object: str = "millrace.request"
+    status: str = Field(description="in_progress, or an outcome")
+    model: str | None = None
+    created_at: int | None = None
+    finished_at: int | None = None
+    response: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None

@@ -1,0 +1,24 @@
+"""How a request can end: a closed set, each with its billing rule."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    SUCCEEDED = "succeeded"  # billed
+    FAILED = "failed"  # the engine answered with an error; not billed
+    REJECTED = "rejected"  # a limit or an overload; never ran, and a retry with the same key runs
+    EXPIRED = "expired"  # its deadline passed before the engine; never ran
+    TIMED_OUT = "timed_out"  # ran out of time while running; billed for the tokens produced
+    CANCELLED = "cancelled"  # the caller gave up; billed for the tokens produced
+
+    @property
+    def billed(self) -> bool:
+        return self in _BILLED
+
+    @property
+    def stored(self) -> bool:
+        """Whether the key replays this outcome. An overload is not stored: the same key may run again."""
+        return self is not Outcome.REJECTED
+
+
+_BILLED = frozenset({Outcome.SUCCEEDED, Outcome.TIMED_OUT, Outcome.CANCELLED})

@@ -1,0 +1,47 @@
+"""How every service runs: uvloop, one stop event set by SIGTERM and SIGINT, readiness told to whoever supervises."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from contracts.errors import MillraceError
+from contracts.logs import configure_logging
+from contracts.settings import Settings
+
+Service = Callable[..., Awaitable[None]]  # async def run(settings, *, stop: asyncio.Event) -> None
+
+
+def main(run: Service, settings: Settings) -> None:
+    """Run a service until it is told to stop. Exit status 1, with one sentence, on a MillraceError."""
+    configure_logging(settings)
+    try:
+        uvloop.run(_until_stopped(run, settings))
+    except MillraceError as error:
+        structlog.get_logger().error(error.message)
+        sys.exit(1)
+
+
+async def _until_stopped(run: Service, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(settings, stop=stop)
+
+
+def notify_ready() -> None:
+    """systemd's sd_notify(3) protocol, so that a unit with Type=notify works as the one-machine stack does."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        sock.sendall(b"READY=1")

@@ -1,0 +1,110 @@
+"""Every setting of every service: environment variables `MILLRACE_…`, a default, a unit in the name, one line why."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineName = Literal["synthetic", "openai", "vllm"]
+
+
+class Settings(BaseSettings):
+    """Read once at start. The table in docs/settings.md is generated from this class."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", frozen=True, extra="forbid")
+
+    # Kafka
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how every client talks to the brokers"
+    )
+    kafka_ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that sign the brokers' certificates")
+    kafka_ssl_certfile: Path | None = Field(None, description="client certificate (PEM), for mutual TLS")
+    kafka_ssl_keyfile: Path | None = Field(None, description="the client certificate's private key (PEM)")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="used when the security protocol begins with SASL"
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user name")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password; never logged")
+    topic_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]*$", description="put before every topic and group name")
+    replication_factor: int = Field(1, ge=1, description="copies of each partition; 3 in production")
+    min_insync_replicas: int = Field(
+        1, ge=1, description="copies that must have a record before it counts; 2 in production"
+    )
+    request_partitions: int = Field(8, ge=1, description="P: partitions of requests, completions and control")
+    tenant_partitions: int = Field(4, ge=1, description="Q: partitions of admitted and usage")
+    response_partitions: int = Field(
+        16, ge=1, description="R: partitions of responses; one is an ingress's reply address"
+    )
+    work_partitions: int = Field(
+        4, ge=1, description="partitions of each work topic: the most workers that can share a lane"
+    )
+    retention_hours: int = Field(168, ge=1, description="how long requests, completions and usage stay in Kafka")
+    response_retention_minutes: int = Field(120, ge=1, description="how long frames stay in Kafka")
+    max_body_bytes: int = Field(4_000_000, ge=1024, description="largest request body; more is 413")
+
+    # Policy files
+    routes_file: Path | None = Field(None, description="models and routing policy (TOML); the shipped one when unset")
+    prices_file: Path | None = Field(None, description="price table (TOML); the shipped one when unset")
+
+    # Ingress
+    ingress_host: str = Field("127.0.0.1", description="address to listen on")
+    ingress_port: int = Field(8080, ge=0, le=65535, description="port to listen on")
+    ingress_wait_seconds: float = Field(
+        30.0, gt=0, description="how long a caller waits unless it says `Prefer: wait=`"
+    )
+    ingress_max_wait_seconds: float = Field(600.0, gt=0, description="the longest wait that a caller may ask for")
+    ingress_publish_timeout_ms: int = Field(1500, ge=50, description="Kafka must acknowledge within this, else 503")
+
+    # Streams
+    idempotency_window_hours: int = Field(24, ge=1, description="how long a key replays its first answer")
+    streams_state_dir: Path = Field(
+        Path(".millrace/streams"), description="RocksDB tables; rebuilt from Kafka when lost"
+    )
+    streams_batch_size: int = Field(500, ge=1, description="most records that a stage takes at once")
+    tokens_per_minute: int = Field(1_000_000, ge=1, description="each tenant's limit, estimated + real tokens")
+    reservation_ttl_seconds: int = Field(
+        3600, ge=1, description="a reservation that nothing settled is given back after this"
+    )
+
+    # Workers
+    worker_models: str = Field("", description="comma-separated models that this worker serves; all when empty")
+    worker_engine: EngineName = Field("synthetic", description="engine for models that don't name one")
+    worker_max_in_flight: int = Field(256, ge=1, description="requests in one engine at once, per model")
+    worker_coalesce_ms: int = Field(5, ge=0, description="later tokens of a stream are gathered for this long")
+    worker_drain_seconds: float = Field(25.0, gt=0, description="time to finish what runs when told to stop")
+    openai_base_url: str = Field("http://127.0.0.1:8000/v1", description="upstream of the openai engine")
+    openai_api_key: SecretStr | None = Field(None, description="bearer key for that upstream; never logged")
+    openai_timeout_seconds: float = Field(600.0, gt=0, description="longest wait for the upstream's next byte")
+    vllm_gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of GPU memory vLLM may take")
+    vllm_dtype: str = Field("auto", description="weights' type; float32 on a CPU for equal text alone and in a batch")
+    vllm_max_model_len: int | None = Field(None, ge=16, description="context length; the model's own when unset")
+    vllm_enforce_eager: bool = Field(default=False, description="skip graph capture: a faster start, slower decode")
+
+    # Analytics
+    clickhouse_url: str | None = Field(
+        None, description="a server, https://user@host:8443/database; embedded engine when unset"
+    )
+    clickhouse_password: SecretStr | None = Field(
+        None, description="for that server, or for the query port; never logged"
+    )
+    clickhouse_path: Path = Field(Path(".millrace/clickhouse"), description="the embedded engine's folder")
+    clickhouse_database: str = Field(
+        "millrace", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", description="database of the ledger"
+    )
+    analytics_host: str = Field("127.0.0.1", description="address of the query port (embedded engine)")
+    analytics_port: int = Field(8123, ge=0, le=65535, description="read-only ClickHouse HTTP on the embedded engine")
+    sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
+    sink_max_wait_ms: int = Field(500, ge=1, description="an event waits no longer than this for its block")
+
+    # Logs
+    log_format: Literal["text", "json"] = Field("text", description="readable or one JSON object a line")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read from the environment at the first call."""
+    return Settings()

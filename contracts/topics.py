@@ -1,0 +1,128 @@
+"""Every topic: its name, partitions and settings. Nothing else in the code spells a topic's name."""
+
+import re
+from dataclasses import dataclass, field
+
+from contracts.catalogue import Catalogue
+from contracts.envelope import Lane, ReplyTo
+from contracts.errors import InvalidRequest
+from contracts.settings import Settings
+
+LANES: tuple[Lane, ...] = ("interactive", "batch")
+_HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names under one prefix."""
+
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Topics":
+        return cls(settings.topic_prefix)
+
+    @property
+    def requests(self) -> str:
+        return f"{self.prefix}requests"
+
+    @property
+    def admitted(self) -> str:
+        return f"{self.prefix}admitted"
+
+    @property
+    def completions(self) -> str:
+        return f"{self.prefix}completions"
+
+    @property
+    def responses(self) -> str:
+        return f"{self.prefix}responses"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.prefix}usage"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}control"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.prefix}dead-letters"
+
+    @property
+    def api_keys(self) -> str:
+        return f"{self.prefix}api-keys"
+
+    @property
+    def streams_app(self) -> str:
+        """Faust's application id, which is also its consumer group."""
+        return f"{self.prefix}millrace-streams"
+
+    def changelog(self, table: str) -> str:
+        return f"{self.streams_app}-{table}-changelog"
+
+    def work(self, model: str, lane: Lane) -> str:
+        return f"{self.prefix}work.{slug(model)}.{lane}"
+
+    def worker_group(self, model: str) -> str:
+        return f"{self.prefix}millrace-worker.{slug(model)}"
+
+    @property
+    def sink_group(self) -> str:
+        return f"{self.prefix}millrace-analytics"
+
+    def check_reply_to(self, text: str) -> ReplyTo:
+        """A reply topic is `responses`, or one whose name begins with `responses.`, so that nobody can have frames
+        written into a topic that means something else. Raises InvalidRequest."""
+        address = ReplyTo.parse(text)
+        if address.topic != self.responses and not address.topic.startswith(f"{self.responses}."):
+            raise InvalidRequest(f"A reply topic's name begins with {self.responses}.", param="reply-to")
+        return address
+
+
+REQUEST_TABLE = "requests"  # dedupe and settle; P partitions
+TENANT_TABLE = "tenants"  # meter; Q partitions
+
+
+def slug(model: str) -> str:
+    """A model's name within a topic's name."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", model)
+
+
+def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
+    """What must exist before any service starts: the streams never see a topic that is made later."""
+    topics = Topics.of(settings)
+    p, q = settings.request_partitions, settings.tenant_partitions
+    kept = {
+        "retention.ms": str(settings.retention_hours * _HOUR_MS),
+        "max.message.bytes": str(settings.max_body_bytes + 65_536),
+    }
+    frames = kept | {"retention.ms": str(settings.response_retention_minutes * 60_000)}
+    window = str((settings.idempotency_window_hours + 24) * _HOUR_MS)
+    changelog = kept | {"cleanup.policy": "compact,delete", "retention.ms": window}
+    specs = [
+        TopicSpec(topics.requests, p, kept),
+        TopicSpec(topics.completions, p, kept),
+        TopicSpec(topics.control, p, kept),
+        TopicSpec(topics.admitted, q, kept),
+        TopicSpec(topics.usage, q, kept),
+        TopicSpec(topics.responses, settings.response_partitions, frames),
+        TopicSpec(topics.dead_letters, 1, kept | {"retention.ms": "-1"}),
+        TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
+        TopicSpec(topics.changelog(TENANT_TABLE), q, kept | {"cleanup.policy": "compact", "retention.ms": "-1"}),
+    ]
+    specs += [
+        TopicSpec(topics.work(model, lane), settings.work_partitions, kept)
+        for model in catalogue.models
+        for lane in LANES
+    ]
+    return specs

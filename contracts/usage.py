@@ -1,0 +1,66 @@
+"""Usage events on `usage`: one per request (and one per wasted run), each a row of the ledger."""
+
+import hashlib
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.envelope import Lane, Operation
+from contracts.outcomes import Outcome
+
+
+class UsageKind(StrEnum):
+    USAGE = "usage"
+    WASTE = "waste"  # a second run after a crash: counted, never billed
+
+
+class UsageEvent(BaseModel):
+    """JSON value. Times are UTC ms, counts are tokens, money is nano-dollars. Never any prompt or answer text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_id: str = Field(description="deterministic, see event_id()")
+    event_time: int = Field(description="UTC ms: timestamp of the completions record")
+    kind: UsageKind = UsageKind.USAGE
+    tenant: str
+    idempotency_key: str
+    claim: str = Field(description="<partition>.<offset> on requests")
+    user: str = ""
+    feature: str = ""
+    tags: dict[str, str] = {}
+    api_key_id: str = ""
+    operation: Operation
+    requested_model: str
+    model: str = ""
+    model_version: str = ""
+    engine: str = ""
+    worker: str = ""
+    run: str = ""
+    lane: Lane = "interactive"
+    route: str = ""
+    router_version: str = ""
+    complexity: float = 0.0
+    outcome: Outcome
+    status: int
+    finish_reason: str = ""
+    streamed: bool = False
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reserved_tokens: int = 0
+    accepted_at: int
+    deduped_at: int
+    admitted_at: int | None = None
+    started_at: int | None = None
+    first_token_at: int | None = None
+    finished_at: int
+    engine_us: int = 0
+    price_version: str = ""
+    cost_nano: int = Field(0, description="nano-dollars billed")
+    trace_id: str = ""
+
+
+def event_id(request_key: str, claim: str, waste: str = "") -> str:
+    """32 hex digits from the request's identity, so that a replay makes the same event. `waste` is the
+    `<partition>.<offset>` on completions of the run that came too late."""
+    return hashlib.blake2b(f"{request_key}\n{claim}\n{waste}".encode(), digest_size=16).hexdigest()
