@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         Path(".millrace/streams"), description="RocksDB tables; rebuilt from Kafka when lost"
     )
     streams_batch_size: int = Field(500, ge=1, description="most records that a stage takes at once")
-    tokens_per_minute: int = Field(1_000_000, ge=1, description="each tenant's limit, estimated + real tokens")
+    tokens_per_minute: int = Field(10_000_000, ge=1, description="each tenant's limit, estimated + real tokens")
     reservation_ttl_seconds: int = Field(
         3600, ge=1, description="a reservation that nothing settled is given back after this"
     )

@@ -1,0 +1,61 @@
+# Needs make and Python 3.11+. Everything else is installed into .venv, from lock files.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := contracts ingress streams inference analytics millrace
+
+.PHONY: help demo test test-fast test-vllm lint format docs bench lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '##' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Millrace needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.installed ## install what it takes to run
+
+demo: setup ## start the stack, replay real traffic, print the bill, stop
+	$(BIN)/millrace demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.installed-dev ## run every test (starts its own Kafka)
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.installed-dev ## only the tests that start no server
+	$(BIN)/python -m pytest -m "not broker and not stack"
+
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, and whether the generated docs are fresh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m millrace.docgen --check
+
+format: $(VENV)/.installed-dev ## format the sources
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev ## generate the reference documents from the contracts
+	$(BIN)/python -m millrace.docgen
+
+bench: $(VENV)/.installed-dev ## measure; prints tables, writes bench/results/*.json
+	$(BIN)/python -m bench
+
+lock: $(VENV)/.installed-dev ## resolve the lock files anew
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove what was installed and built (not the data folder)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

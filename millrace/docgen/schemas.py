@@ -1,0 +1,35 @@
+"""JSON Schema (2020-12) of everything that travels."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from contracts.api_keys import ApiKey
+from contracts.bodies import ChatCompletionRequest, CompletionRequest
+from contracts.completion import Completion
+from contracts.control import Control
+from contracts.dead_letter import DeadLetter
+from contracts.envelope import Admitted, Digest, Envelope, Work
+from contracts.frames import Frame, RequestState
+from contracts.usage import UsageEvent
+
+MODELS: dict[str, type[BaseModel]] = {
+    "chat-completion-request": ChatCompletionRequest,
+    "completion-request": CompletionRequest,
+    "request-headers": Envelope,
+    "digest-headers": Digest,
+    "admitted-headers": Admitted,
+    "work-headers": Work,
+    "completion-headers": Completion,
+    "frame-headers": Frame,
+    "request-state": RequestState,
+    "usage-event": UsageEvent,
+    "control-headers": Control,
+    "dead-letter-headers": DeadLetter,
+    "api-key": ApiKey,
+}
+
+
+def schema_documents() -> dict[str, dict[str, Any]]:
+    """Name → schema, by the names that travel (`reply-to`, not `reply_to`)."""
+    return {name: model.model_json_schema(by_alias=True) for name, model in MODELS.items()}

@@ -1,0 +1,47 @@
+"""The table of settings, one row each, in the order of contracts/settings.py."""
+
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from contracts.settings import Settings
+
+SECTIONS = {
+    "kafka_": "Kafka",
+    "routes_": "Policy files",
+    "ingress_": "Ingress",
+    "idempotency_": "Streams",
+    "worker_": "Workers",
+    "clickhouse_": "Analytics",
+    "log_": "Logs",
+}
+
+HEAD = """# Settings
+
+Every service reads the same environment variables. Generated from `contracts/settings.py` by `make docs`.
+"""
+
+
+def settings_table() -> str:
+    lines = [HEAD.rstrip()]
+    open_section = ""
+    for name, field in Settings.model_fields.items():
+        section = next((title for start, title in SECTIONS.items() if name.startswith(start)), open_section)
+        if section != open_section:
+            open_section = section
+            lines += [f"\n## {section}\n", "| variable | default | what it is |", "|---|---|---|"]
+        lines.append(f"| `MILLRACE_{name.upper()}` | {_default(field)} | {_about(field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default is None else f"`{field.default}`" if field.default != "" else ""
+
+
+def _about(field: FieldInfo) -> str:
+    choices = _choices(field.annotation)
+    return f"{field.description}" + (f" ({', '.join(f'`{choice}`' for choice in choices)})" if choices else "")
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

@@ -1,0 +1,1 @@
+"""Real arrivals and sizes, driven through the running stack over HTTP."""

@@ -1,0 +1,115 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from contracts.catalogue import load_catalogue
+from contracts.errors import ConfigError
+from contracts.prices import load_prices
+from contracts.settings import Settings
+from contracts.topics import all_topics
+
+PRICES = """
+version = "t"
+[[prices]]
+model = "m"
+since = 2026-01-01
+input = "0.15"
+cached_input = "0.075"
+output = "0.60"
+request = "0.001"
+[[prices]]
+model = "m"
+since = 2026-06-01
+input = "1"
+cached_input = 1
+output = "1"
+[[prices]]
+model = "m"
+model_version = "2"
+since = 2026-03-01
+input = "9"
+cached_input = "9"
+output = "9"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def at(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_the_shipped_files_fit_each_other() -> None:
+    catalogue, prices = load_catalogue(), load_prices()
+    now = at(2026, 11, 22)
+    assert all(prices.find(model, spec.version, now) for model, spec in catalogue.models.items())
+
+
+def test_cost_is_exact(tmp_path: Path) -> None:
+    price = load_prices(write(tmp_path, PRICES)).find("m", "1", at(2026, 2, 1))
+    assert price is not None
+    assert price.cost(1_000_000, 0, 0) == 150_000_000 + 1_000_000
+    assert price.cost(1000, 400, 10) == 1_000_000 + 600 * 150 + 400 * 75 + 10 * 600
+
+
+def test_the_price_in_force_is_chosen_by_date_and_version(tmp_path: Path) -> None:
+    prices = load_prices(write(tmp_path, PRICES))
+    assert prices.find("m", "1", at(2025, 12, 31)) is None
+    assert prices.find("other", "1", at(2026, 2, 1)) is None
+    found = [
+        prices.find("m", "1", at(2026, 5, 31)),
+        prices.find("m", "1", at(2026, 6, 1)),
+        prices.find("m", "2", at(2026, 7, 1)),
+    ]
+    assert [price.input for price in found if price] == [150_000_000, 1_000_000_000, 9_000_000_000]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('input = "0.15"', "input = 0.15"),
+        ('input = "0.15"', 'input = "-1"'),
+        ('input = "0.15"', 'input = "0.0000000001"'),
+        ('input = "0.15"', 'input = "cheap"'),
+        ("since = 2026-06-01", "since = 2026-01-01"),
+        ('version = "t"', ""),
+        ('request = "0.001"', 'requests = "0.001"'),
+        ('model = "m"', "model = "),
+    ],
+)
+def test_a_wrong_price_file_is_refused(tmp_path: Path, before: str, after: str) -> None:
+    assert before in PRICES
+    with pytest.raises(ConfigError):
+        load_prices(write(tmp_path, PRICES.replace(before, after)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version = 1",
+        'version = "1"\n[models.a]\n[[rules]]\nname = "x"\nmodel = "b"',
+        'version = "1"\n[models.auto]\n[[rules]]\nname = "x"\nmodel = "auto"',
+        'version = "1"\n[models."a.b"]\n[models."a/b"]\n[[rules]]\nname = "x"\nmodel = "a.b"',
+        'version = "1"\n[models.a]\nsped = 1\n[[rules]]\nname = "x"\nmodel = "a"',
+    ],
+)
+def test_a_wrong_routes_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError):
+        load_catalogue(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml can't be read"):
+        load_catalogue(Path("nowhere.toml"))
+
+
+def test_topic_names_are_legal_and_unique() -> None:
+    specs = all_topics(Settings(topic_prefix="test."), load_catalogue())
+    names = [spec.name for spec in specs]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("test.") and len(name) < 249 for name in names)
