@@ -23,7 +23,7 @@ EASY = (
 HARD = (
     "Prove step by step that the sum of the first n odd numbers is n^2, then derive the formula for the cubes.",
     "Refactor this so that it streams: ```def load(path): return [parse(x) for x in open(path)]``` Explain each step.",
-    "A train leaves at 9:40 at 84 km/h, another at 10:05 at 112 km/h. Derive when the second overtakes; show equations.",
+    "A train leaves at 9:40 at 84 km/h, one at 10:05 at 112 km/h. Derive when the second overtakes; show equations.",
     "Compare three designs for exactly-once delivery, step by step, then choose one and justify it with numbers.",
 )
 PROSE = """the order arrived on monday with two parcels and a note from the depot on a missing label while the carrier

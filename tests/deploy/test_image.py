@@ -1,4 +1,4 @@
-"""The image's own steps, in a clean virtual environment: what `deploy/Dockerfile` copies is enough to install and run."""
+"""The image's own steps, in a clean virtual environment: what the Dockerfile copies is enough to install and run."""
 
 import re
 import shutil
