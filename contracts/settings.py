@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     )
     analytics_host: str = Field("127.0.0.1", description="address of the query port (embedded engine)")
     analytics_port: int = Field(8123, ge=0, le=65535, description="read-only ClickHouse HTTP on the embedded engine")
+    query_max_seconds: int = Field(60, ge=1, description="query port: longest run of one query")
+    query_max_memory_mb: int = Field(1024, ge=16, description="query port: memory of one query, MiB")
+    query_max_result_mb: int = Field(256, ge=1, description="query port: size of one result, MiB")
+    query_concurrency: int = Field(2, ge=1, description="query port: queries that run at once; others wait")
     sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
     sink_max_wait_ms: int = Field(500, ge=1, description="an event waits no longer than this for its block")
 
