@@ -75,9 +75,17 @@ class Settings(BaseSettings):
     worker_max_in_flight: int = Field(256, ge=1, description="requests in one engine at once, per model")
     worker_coalesce_ms: int = Field(5, ge=0, description="later tokens of a stream are gathered for this long")
     worker_drain_seconds: float = Field(25.0, gt=0, description="time to finish what runs when told to stop")
+    worker_commit_interval_ms: int = Field(100, ge=1, description="finished work is committed this often")
+    worker_session_timeout_ms: int = Field(
+        6000, ge=1000, description="silent for this long, a worker loses its partitions to the others"
+    )
+    synthetic_faults: bool = Field(
+        default=False, description="obey `metadata.synthetic_fault` (error, hang, crash); for tests only"
+    )
     openai_base_url: str = Field("http://127.0.0.1:8000/v1", description="upstream of the openai engine")
     openai_api_key: SecretStr | None = Field(None, description="bearer key for that upstream; never logged")
     openai_timeout_seconds: float = Field(600.0, gt=0, description="longest wait for the upstream's next byte")
+    openai_attempts: int = Field(4, ge=1, description="tries to get a first token from that upstream")
     vllm_gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of GPU memory vLLM may take")
     vllm_dtype: str = Field("auto", description="weights' type; float32 on a CPU for equal text alone and in a batch")
     vllm_max_model_len: int | None = Field(None, ge=16, description="context length; the model's own when unset")
