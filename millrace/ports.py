@@ -1,0 +1,44 @@
+"""Ports of this machine: finding a free one, and saying who holds one that is not."""
+
+import errno
+import socket
+
+import psutil
+
+from contracts.errors import StackError
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Free at this moment; nothing reserves it."""
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def check_port(host: str, port: int, *, purpose: str, remedy: str) -> None:
+    """Raises StackError when something listens there already."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections that linger don't count
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            reason = f"is in use{_holder(port)}" if taken else f"can't be used ({error.strerror})"
+            raise StackError(f"Port {port}, wanted for {purpose}, {reason}; {remedy}.") from None
+
+
+def is_open(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        sock.settimeout(1.0)
+        return sock.connect_ex((host, port)) == 0
+
+
+def _holder(port: int) -> str:
+    """As far as the system tells: other users' processes stay unnamed."""
+    try:
+        listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+        pid = next(c.pid for c in listening if getattr(c.laddr, "port", None) == port and c.pid)
+        return f" by {psutil.Process(pid).name()} (process {pid})"
+    except (StopIteration, psutil.Error):
+        return ""
