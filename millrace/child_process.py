@@ -6,9 +6,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from contracts.errors import StackError
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _ROTATE_BYTES = 10 * 1024 * 1024
@@ -18,8 +20,9 @@ _libc = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
 class ChildProcess:
     """Runs in a session of its own, so that Ctrl-C in a terminal reaches the parent alone."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
+        self._log = log
 
     @classmethod
     async def spawn(cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Self:
@@ -34,7 +37,7 @@ class ChildProcess:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(os.getpid()),
             )
-        return cls(process)
+        return cls(process, log)
 
     @property
     def pid(self) -> int:
@@ -52,6 +55,24 @@ class ChildProcess:
         if running:
             self._kill_session()
         return status
+
+    async def until_ready(self, ready: Awaitable[None], *, name: str, limit_seconds: float) -> None:
+        """Raises StackError when it ends first, or takes longer; the caller stops it."""
+        tasks = asyncio.ensure_future(ready), asyncio.ensure_future(self.wait())
+        try:
+            await asyncio.wait(tasks, timeout=limit_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self.status is not None:
+                raise self.failure(f"{name} stopped while starting ({explain_status(self.status)})")
+            if not tasks[0].done():
+                raise self.failure(f"{name} was not ready within {limit_seconds:g} s")
+            tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def failure(self, sentence: str) -> StackError:
+        return StackError(f"{sentence}. The end of {self._log}:\n{log_tail(self._log)}")
 
     async def stop(self, limit_seconds: float) -> bool:
         """SIGTERM, then SIGKILL past the limit. False when it had to be killed."""

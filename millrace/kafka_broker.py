@@ -1,6 +1,5 @@
 """A real Apache Kafka of one node, as a child process: the one-machine stack's and the tests'."""
 
-import asyncio
 import base64
 import uuid
 from collections.abc import Mapping
@@ -9,8 +8,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from contracts.errors import StackError
-from millrace.child_process import ChildProcess, explain_status, log_tail
+from millrace.child_process import ChildProcess, explain_status
 from millrace.folder_lock import FolderLock
 from millrace.kafka_config import HOST, KafkaFiles
 from millrace.kafka_runtime import KafkaRuntime, java_environment
@@ -22,6 +20,7 @@ class KafkaBroker:
     """Keeps its records under `data_dir`: stop it or kill it, and a later `start()` finds them."""
 
     name = "kafka"
+    stop_rank = 9  # after everything that writes to it
 
     def __init__(
         self,
@@ -90,23 +89,13 @@ class KafkaBroker:
         tool = await ChildProcess.spawn(command, environment=java_environment(), log=self.log)
         status = await tool.wait()
         if status != 0:
-            raise self._failure("could not format its data folder", status)
+            raise tool.failure(f"Kafka could not format its data folder ({explain_status(status)})")
 
     async def _launch(self) -> None:
         command = self._command("kafka.Kafka", flags=self._broker_flags)
         self._process = await ChildProcess.spawn(command, environment=java_environment(), log=self.log)
-        answering = asyncio.create_task(_until_answering(HOST, self.port))
-        ended = asyncio.create_task(self._process.wait())
-        try:
-            await asyncio.wait({answering, ended}, timeout=self._ready_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                raise self._failure("stopped while starting", ended.result())
-            if not answering.done():
-                raise self._failure(f"did not answer within {self._ready_seconds:.0f} s", None)
-            answering.result()
-        finally:
-            answering.cancel()
-            ended.cancel()
+        answering = until(lambda: _answers(HOST, self.port))
+        await self._process.until_ready(answering, name="Kafka", limit_seconds=self._ready_seconds)
 
     def _command(self, main_class: str, arguments: tuple[str, ...] = (), *, flags: tuple[str, ...] = ()) -> list[str]:
         places = (f"-Djava.io.tmpdir={self._files.scratch}", f"-Dlog4j2.configurationFile={self._files.log4j2}")
@@ -118,17 +107,9 @@ class KafkaBroker:
         self._lock.release()
         return clean
 
-    def _failure(self, what: str, status: int | None) -> StackError:
-        ending = f" ({explain_status(status)})" if status is not None else ""
-        return StackError(f"Kafka {what}{ending}. The end of {self.log}:\n{log_tail(self.log)}")
-
-
-async def _until_answering(host: str, port: int) -> None:
-    """An open port is not enough: the broker must know itself as a live member of the cluster."""
-    await until(lambda: _answers(host, port))
-
 
 async def _answers(host: str, port: int) -> bool:
+    """An open port is not enough: the broker must know itself as a live member of the cluster."""
     if not is_open(host, port):  # spares the log aiokafka's complaints
         return False
     admin = AIOKafkaAdminClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=5000)

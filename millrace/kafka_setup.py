@@ -11,5 +11,5 @@ from millrace.stack_settings import StackSettings
 async def prepare_kafka(settings: StackSettings) -> KafkaRuntime:
     """Downloads 45 MB and takes 15–20 s the first time; 50 ms afterwards. Raises StackError."""
     fetch = maven_fetch(settings.maven_url)
-    jars = await asyncio.to_thread(kafka_jars, settings.cache_dir, fetch=fetch)
+    jars = await asyncio.to_thread(kafka_jars, settings.cache, fetch=fetch)
     return await with_aot_cache(jars)

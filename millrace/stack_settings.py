@@ -7,18 +7,16 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def default_cache_dir() -> Path:
-    """XDG Base Directory Specification: `$XDG_CACHE_HOME/millrace`, or `~/.cache/millrace`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millrace"
-
-
 class StackSettings(BaseSettings):
     """What `millrace up` needs beyond the services' settings."""
 
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", frozen=True)
 
     data_dir: Path = Field(Path(".millrace"), description="everything that the one-machine stack keeps")
-    cache_dir: Path = Field(default_factory=default_cache_dir, description="Kafka's jars, shared by all stacks")
+    cache_dir: Path | None = Field(
+        None,
+        description="Kafka's jars, shared by all stacks; `$XDG_CACHE_HOME/millrace` or `~/.cache/millrace` when unset",
+    )
     maven_url: str | None = Field(
         None, description="Maven mirror that Kafka's jars come from; Maven Central when unset"
     )
@@ -32,3 +30,8 @@ class StackSettings(BaseSettings):
     restart_healthy_seconds: float = Field(
         30.0, gt=0, description="a process that ran this long is forgiven: its next wait is the first again"
     )
+
+    @property
+    def cache(self) -> Path:
+        """By the XDG Base Directory Specification unless set."""
+        return self.cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millrace"
