@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         30.0, gt=0, description="how long a caller waits unless it says `Prefer: wait=`"
     )
     ingress_max_wait_seconds: float = Field(600.0, gt=0, description="the longest wait that a caller may ask for")
+    ingress_drain_seconds: float = Field(
+        25.0, gt=0, description="time for calls in flight to end when told to stop; then they get 504 and their key"
+    )
     ingress_publish_timeout_ms: int = Field(1500, ge=50, description="Kafka must acknowledge within this, else 503")
 
     # Streams
@@ -109,7 +112,7 @@ class Settings(BaseSettings):
     query_max_result_mb: int = Field(256, ge=1, description="query port: size of one result, MiB")
     query_concurrency: int = Field(2, ge=1, description="query port: queries that run at once; others wait")
     sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
-    sink_max_wait_ms: int = Field(500, ge=1, description="an event waits no longer than this for its block")
+    sink_max_wait_ms: int = Field(1000, ge=2, description="an event waits no longer than this for its block")
 
     # Logs
     log_format: Literal["text", "json"] = Field("text", description="readable or one JSON object a line")
