@@ -36,19 +36,14 @@ class FolderLock:
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         self._fd = fd
 
+    @property
+    def held(self) -> bool:
+        return self._fd is not None
+
     def release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether somebody (this process too) holds the folder."""
-    try:
-        with FolderLock(folder):
-            return False
-    except StackError:
-        return True
 
 
 def _open(folder: Path) -> int:

@@ -1,0 +1,46 @@
+"""The `millrace` command. A subcommand is one file in `millrace/commands/` and one line here.
+
+Each imports what it needs when it runs, so that `--help` is instant.
+"""
+
+import errno
+import sys
+
+import typer
+
+from contracts.errors import MillraceError
+from millrace.commands import demo, keys, replay, services, topics, up
+
+app = typer.Typer(
+    name="millrace",
+    help="Durable LLM inference on Kafka: accepted once, answered once, billed once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo.demo)
+app.command()(up.up)
+app.command()(replay.replay)
+app.command()(topics.topics)
+app.add_typer(keys.app, name="keys")
+app.command(rich_help_panel="Services, each alone")(services.ingress)
+app.command(rich_help_panel="Services, each alone")(services.streams)
+app.command(rich_help_panel="Services, each alone")(services.worker)
+app.command(rich_help_panel="Services, each alone")(services.analytics)
+
+
+def main() -> None:
+    """What is wrong is one sentence on standard error and exit status 1; a traceback is a bug of ours."""
+    try:
+        app()
+    except MillraceError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"The disk is full: {error.filename or 'nothing more can be written'}.")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"millrace: {sentence}", err=True)
+    sys.exit(1)

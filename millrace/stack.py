@@ -1,0 +1,216 @@
+"""The one-machine stack: Kafka, its topics, and every service, from one command to `ready` and back to nothing."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.catalogue import load_catalogue
+from contracts.settings import Settings
+from contracts.topics import all_topics
+from millrace.examples import examples
+from millrace.folder_lock import FolderLock
+from millrace.kafka_broker import KafkaBroker
+from millrace.kafka_config import HOST
+from millrace.kafka_setup import prepare_kafka
+from millrace.keys import ensure_demo_key
+from millrace.load_settings import load
+from millrace.ports import free_port
+from millrace.preflight import check_disk, check_engine, check_ports
+from millrace.service_process import ServiceProcess, ServiceSpec
+from millrace.stack_file import ChildState, StackFile, own_start_time, remove_stack_file
+from millrace.stack_settings import StackSettings
+from millrace.supervisor import Backoff, Supervisor
+from millrace.topic_admin import ensure_topics
+
+Say = Callable[[str], None]
+Command = Callable[[str], Sequence[str]]
+
+# New requests stop first, then what runs is finished, settled and billed; Kafka stops after all of them.
+_STOP_RANKS = {"ingress": 0, "worker": 1, "streams": 2, "analytics": 3}
+
+
+def own_command(service: str) -> Sequence[str]:
+    return [sys.executable, "-m", "millrace", service]
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Every address and folder, decided; `overrides` are those that the services must be told."""
+
+    stack: StackSettings
+    data_dir: Path
+    kafka_port: int
+    overrides: dict[str, Any]
+    workers: int = 1
+
+    @property
+    def services(self) -> Settings:
+        return load(Settings, **self.overrides)
+
+    @property
+    def url(self) -> str:
+        """For callers on this machine."""
+        host = self.overrides["ingress_host"]
+        return f"http://{HOST if host == '0.0.0.0' else host}:{self.overrides['ingress_port']}"  # noqa: S104
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The caller's, and MILLRACE_… for what was decided here."""
+        decided = {f"MILLRACE_{name.upper()}": str(value) for name, value in self.overrides.items()}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **decided}
+
+    def log(self, name: str) -> Path:
+        return self.data_dir / "logs" / f"{name}.log"
+
+    def service_names(self) -> list[str]:
+        """`worker` alone, or `worker-1`, `worker-2`, …"""
+        numbered = [f"worker-{n + 1}" for n in range(self.workers)] if self.workers > 1 else ["worker"]
+        return ["ingress", "streams", *numbered, "analytics"]
+
+
+def make_plan(
+    stack: StackSettings, *, engine: str | None = None, port: int | None = None, workers: int = 1
+) -> StackPlan:
+    """A port of 0 becomes a free one. What is set for a cluster elsewhere (address, TLS) doesn't apply here."""
+    services = load(Settings)
+    data_dir = stack.data_dir.absolute()
+    kafka_port = stack.kafka_port or free_port()
+    overrides = {
+        "kafka_bootstrap_servers": f"{HOST}:{kafka_port}",
+        "kafka_security_protocol": "PLAINTEXT",
+        "replication_factor": 1,
+        "min_insync_replicas": 1,
+        "ingress_host": services.ingress_host,
+        "ingress_port": (services.ingress_port if port is None else port) or free_port(),
+        "analytics_port": services.analytics_port or free_port(),
+        "streams_state_dir": data_dir / "streams",
+        "clickhouse_path": data_dir / "clickhouse",
+        "worker_engine": engine or services.worker_engine,
+    }
+    return StackPlan(stack, data_dir, kafka_port, overrides, workers)
+
+
+class Stack:
+    """`start()` and `stop()`; in between, the supervisor restarts what dies."""
+
+    def __init__(self, plan: StackPlan, say: Say, command: Command = own_command) -> None:
+        self.plan = plan
+        self.api_key: str | None = None  # set by a start that made the first key of tenant demo
+        self._services = plan.services
+        self._command = command
+        self._say = say
+        self._lock = FolderLock(plan.data_dir)
+        self._ready = False
+        settings = plan.stack
+        backoff = Backoff(
+            settings.restart_first_ms / 1000, settings.restart_max_ms / 1000, settings.restart_healthy_seconds
+        )
+        self._supervisor = Supervisor(say, backoff, changed=self._record)
+
+    async def start(self) -> None:
+        """Returns when requests can be served. Raises StackError; stop() must follow in either case."""
+        self._lock.acquire()
+        check_disk(self.plan.data_dir, self.plan.stack.min_free_disk_mb)
+        check_ports(self._services, self.plan.kafka_port)
+        await check_engine(self._services)
+        topics = all_topics(self._services, load_catalogue(self._services.routes_file))
+        await self._start_kafka()
+        await ensure_topics(self._services, topics)
+        self.api_key = await ensure_demo_key(self._services)
+        self._say("starting ingress, streams, workers and analytics")
+        await self._supervisor.start(*(self._child(name) for name in self.plan.service_names()))
+        self._ready = True
+        self._record()
+
+    async def stop(self) -> None:
+        """In order, each within its limit; nothing runs afterwards, and the data stays."""
+        await self._supervisor.stop()
+        if self._lock.held:
+            remove_stack_file(self.plan.data_dir)
+        self._lock.release()
+
+    def kill(self) -> None:
+        """For a second Ctrl-C. Nothing that was accepted is lost: that is what the log is for."""
+        self._supervisor.kill()
+
+    async def _start_kafka(self) -> None:
+        settings = self.plan.stack
+        runtime = await prepare_kafka(settings, self._say)
+        self._say("starting Kafka")
+        broker = KafkaBroker(
+            runtime,
+            self.plan.data_dir / "kafka",
+            port=self.plan.kafka_port,
+            heap_mb=settings.kafka_heap_mb,
+            log=self.plan.log("kafka"),
+            ready_seconds=settings.ready_seconds,
+            stop_seconds=settings.stop_seconds,
+        )
+        await self._supervisor.start(broker)
+
+    def _child(self, name: str) -> ServiceProcess:
+        service = name.partition("-")[0]
+        return ServiceProcess(
+            ServiceSpec(
+                name=name,
+                command=self._command(service),
+                environment=self.plan.environment,
+                log=self.plan.log(name),
+                stop_rank=_STOP_RANKS[service],
+                ready_seconds=self.plan.stack.ready_seconds,
+                stop_seconds=self.plan.stack.stop_seconds,
+            )
+        )
+
+    def _record(self) -> None:
+        children = [ChildState(name=c.name, pid=c.pid, log=c.log) for c in self._supervisor.children]
+        embedded = self._services.clickhouse_url is None
+        StackFile(
+            pid=os.getpid(),
+            started=own_start_time(),
+            ready=self._ready,
+            url=self.plan.url,
+            kafka=self._services.kafka_bootstrap_servers,
+            query_url=f"http://{self._services.analytics_host}:{self._services.analytics_port}" if embedded else None,
+            engine=self._services.worker_engine,
+            children=children,
+        ).write(self.plan.data_dir)
+
+
+async def run_stack(stack: Stack, show: Say, say: Say) -> None:
+    """Until SIGINT, SIGTERM or SIGHUP. `show` gets the result for standard output, `say` what happens meanwhile."""
+    stop = asyncio.Event()
+    _on_signals(stop, stack)
+    starting = asyncio.create_task(stack.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            services = stack.plan.services
+            show(f"ready {stack.plan.url}\n")
+            show(examples(stack.plan.url, services.kafka_bootstrap_servers, services.topic_prefix, stack.api_key))
+            await stopping
+        say("stopping")
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await stack.stop()
+
+
+def _on_signals(stop: asyncio.Event, stack: Stack) -> None:
+    """The first asks for an ordered stop; a second one doesn't wait for it."""
+
+    def handle() -> None:
+        if stop.is_set():
+            stack.kill()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, handle)
