@@ -1,0 +1,47 @@
+"""A block of usage events on its way from Kafka to the ledger, as the bytes that came."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from aiokafka import ConsumerRecord, TopicPartition
+from pydantic import ValidationError
+
+from contracts.usage import UsageEvent
+
+_ROWS_PER_PIECE = 1000  # pieces of about a megabyte are built in the same memory again and again
+
+
+def lines(records: Sequence[ConsumerRecord]) -> Iterator[bytes]:
+    """JSON lines: each event's own bytes, with topic, partition and offset written before the closing brace."""
+    rest = iter(records)
+    while piece := list(islice(rest, _ROWS_PER_PIECE)):
+        yield b"".join([record.value[:-1] + _position(record) for record in piece])
+
+
+def next_offsets(records: Sequence[ConsumerRecord]) -> dict[TopicPartition, int]:
+    """What to commit once all are stored."""
+    return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+
+
+def looks_whole(records: Sequence[ConsumerRecord]) -> bool:
+    """Whether each value ends as a JSON object does, so that lines() can write into it."""
+    return all(record.value and record.value.endswith(b"}") for record in records)
+
+
+def event_line(record: ConsumerRecord) -> bytes:
+    """One event, checked against the contract and written anew. Raises ValueError with a reason in public words."""
+    try:
+        event = UsageEvent.model_validate_json(record.value or b"")
+    except ValidationError as error:
+        raise ValueError(_reason(error)) from None
+    return event.model_dump_json().encode()[:-1] + _position(record)
+
+
+def _position(record: ConsumerRecord) -> bytes:
+    return b',"topic":"%b","partition":%d,"offset":%d}\n' % (record.topic.encode(), record.partition, record.offset)
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"Not a usage event: {field + ': ' if field else ''}{first['msg']}."

@@ -1,0 +1,86 @@
+"""The ledger's writing side: a block of events goes in whole, each event once, however often it is delivered.
+
+Stage the block, insert what the ledger doesn't have yet, and only then may its offsets be committed to Kafka. Blocking.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from analytics import stage
+from analytics.clickhouse import Client, connect
+from analytics.migrate import migrate
+from contracts.settings import Settings
+
+# Strict JSON (a number is no string, null is no default); one thread, since the events come in small rows and the
+# machine has other work; no limit on the months in one block, or a stray timestamp would hold up the ledger.
+_PARSE = {
+    "input_format_null_as_default": 0,
+    "input_format_json_read_numbers_as_strings": 0,
+    "input_format_json_read_bools_as_numbers": 0,
+    "input_format_json_read_bools_as_strings": 0,
+    "input_format_json_read_arrays_as_strings": 0,
+    "input_format_json_read_objects_as_strings": 0,
+    "input_format_parallel_parsing": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "max_partitions_per_insert_block": 0,
+}
+
+# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+_DATA_ERRORS = frozenset({6, 25, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 349, 467, 469})
+_COUNT = f"SELECT count() FROM {stage.TABLE}"  # noqa: S608 - a constant
+
+
+class RowsRefused(Exception):  # noqa: N818 - an answer, not a failure
+    """Some event of the block doesn't fit the ledger; nothing of the block went in."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """One per process that writes, used from one thread."""
+
+    client: Client
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Connects and brings the schema up to date. Raises StackError or ClickHouseError."""
+        client = connect(settings, _PARSE)
+        try:
+            migrate(client, settings)
+        except BaseException:
+            client.close()
+            raise
+        return cls(client)
+
+    def insert(self, lines: Iterable[bytes], count: int) -> None:
+        """`lines`: pieces of JSON lines, `count` usage events with topic, partition and offset. Afterwards each is in
+        the ledger exactly once. Raises RowsRefused, or ClickHouseError when the block must be tried again."""
+        self.client.command(stage.create_sql())
+        self.client.command(f"TRUNCATE TABLE {stage.TABLE}")
+        self._stage(lines, count)
+        self.client.command(stage.insert_new_sql())
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _stage(self, lines: Iterable[bytes], count: int) -> None:
+        try:
+            self.client.raw_insert(stage.TABLE, insert_block=(piece for piece in lines), fmt="JSONEachRow")
+        except DatabaseError as error:
+            if error.code in _DATA_ERRORS:
+                raise RowsRefused(_reason(str(error))) from error
+            raise
+        staged = self.client.query(_COUNT).result_rows[0][0]
+        if staged != count:
+            raise RowsRefused(f"{count} records held {staged} events")
+
+
+def _reason(message: str) -> str:
+    """ClickHouse's own words, without its exception class, table ids, the row and the stack."""
+    text = message.partition("DB::Exception: ")[2].partition(": While executing")[0] or message
+    constraint = re.match(r"Constraint `(\w+)` ", text)
+    return f"{constraint[1]} doesn't fit" if constraint else re.sub(r": \(at row \d+\)\s*", "", text).strip()

@@ -1,0 +1,95 @@
+"""The analytics service: the sink, and beside it the query port."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from analytics.clickhouse import ClickHouseError
+from analytics.health import Health
+from analytics.http_server import serving
+from analytics.ledger import Ledger
+from analytics.query_engine import QueryEngine
+from analytics.query_port import application
+from analytics.sink import Sink, consumer_of, sleep
+from contracts.kafka import producer_options
+from contracts.runtime import notify_ready
+from contracts.settings import Settings
+
+_log = structlog.get_logger()
+_RETRY_SECONDS = 2.0
+T = TypeVar("T")
+
+
+async def run(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Until told to stop; waits for a Kafka or ClickHouse that isn't there yet. Raises StackError, ConfigError."""
+    health = Health()
+    with ThreadPoolExecutor(1, "ledger") as executor:
+        ledger = await _patiently(lambda: _in(executor, Ledger.open, settings), "ClickHouse", stop)
+        if ledger is None:
+            return
+        try:
+            await _serve(settings, ledger, executor, health, stop)
+        finally:
+            await _in(executor, ledger.close)
+
+
+async def _serve(
+    settings: Settings, ledger: Ledger, executor: ThreadPoolExecutor, health: Health, stop: asyncio.Event
+) -> None:
+    engine = None if settings.clickhouse_url else await _in(executor, QueryEngine, settings)
+    app = application(settings, health, engine)
+    async with serving(app, settings.analytics_host, settings.analytics_port) as port:
+        _log.info("query port open", host=settings.analytics_host, port=port, queries=engine is not None)
+        async with _kafka(settings, stop) as clients:
+            if clients:
+                health.is_well()
+                notify_ready()
+                await Sink(settings, ledger, executor, health).run(*clients, stop)
+                health.ails("stopping")
+    if engine:
+        await _in(executor, engine.close)
+
+
+@asynccontextmanager
+async def _kafka(
+    settings: Settings, stop: asyncio.Event
+) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaProducer] | None]:
+    """Both clients, started; None when told to stop before that."""
+    consumer = await _patiently(lambda: _started(consumer_of(settings)), "Kafka", stop)
+    producer = await _patiently(lambda: _started(AIOKafkaProducer(**producer_options(settings))), "Kafka", stop)
+    try:
+        yield (consumer, producer) if consumer and producer else None
+    finally:
+        for client in (consumer, producer):
+            if client:
+                await client.stop()
+
+
+async def _started(client: Any) -> Any:
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
+    return client
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]], what: str, stop: asyncio.Event) -> T | None:
+    """Until it succeeds, or told to stop."""
+    while not stop.is_set():
+        try:
+            return await attempt()
+        except (ClickHouseError, KafkaError, OSError) as error:
+            _log.warning("not there yet, trying again", what=what, retry_s=_RETRY_SECONDS, error=str(error))
+            await sleep(_RETRY_SECONDS, stop)
+    return None
+
+
+async def _in(executor: ThreadPoolExecutor, function: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, function, *args)

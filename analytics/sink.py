@@ -1,0 +1,171 @@
+"""The sink: usage events from Kafka into the ledger, each exactly once, through crashes of anything.
+
+1. gather a block  2. insert what the ledger doesn't have  3. dead letters for what doesn't fit  4. commit to Kafka
+A crash anywhere delivers the block again, cut differently perhaps, and step 2 recognises what is there.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import structlog
+from aiokafka import (
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    TopicPartition,
+)
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from analytics.block import next_offsets
+from analytics.clickhouse import ClickHouseError
+from analytics.health import Health
+from analytics.intake import Refused, take_in
+from analytics.ledger import Ledger
+from contracts.dead_letter import DeadLetter
+from contracts.kafka import client_options
+from contracts.settings import Settings
+from contracts.topics import Topics
+
+_log = structlog.get_logger()
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between tries
+_FETCH_BYTES = 1 << 20  # the broker answers at once with this much, else after half of sink_max_wait_ms
+_PARTITION_BYTES = 8 << 20
+_STAY_MS = 24 * 3_600_000  # a group member for as long as ClickHouse may be down
+
+
+class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """One per process. `run` returns when told to stop; what it had gathered and not stored comes again."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, executor: ThreadPoolExecutor, health: Health) -> None:
+        self._settings = settings
+        self._topics = Topics.of(settings)
+        self._ledger = ledger
+        self._executor = executor
+        self._health = health
+        self._epoch = 0  # goes up with every assignment of partitions
+        self._owned = False  # whether that assignment still holds
+        self._storing = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer
+        self._producer: AIOKafkaProducer
+
+    async def run(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        """Both clients are started, and not subscribed yet."""
+        self._consumer, self._producer = consumer, producer
+        consumer.subscribe([self._topics.usage], listener=self)
+        epoch = self._epoch
+        while not stop.is_set():
+            records = await self._gather(stop)
+            if records:
+                await self._store_until_done(records, epoch, stop)
+            if not self._current(epoch):
+                epoch = await self._rewind()
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
+        """The next owner may begin only when nothing of ours is on its way into the ledger any more."""
+        self._owned = False
+        async with self._storing:
+            pass
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._epoch, self._owned = self._epoch + 1, True
+        _log.info("partitions assigned", partitions=sorted(tp.partition for tp in assigned))
+
+    def _current(self, epoch: int) -> bool:
+        return self._owned and epoch == self._epoch
+
+    async def _gather(self, stop: asyncio.Event) -> list[ConsumerRecord]:
+        """Up to a full block, or what came in half of sink_max_wait_ms since the first; the broker takes the rest."""
+        most, wait = self._settings.sink_block_rows, self._settings.sink_max_wait_ms / 2000
+        records: list[ConsumerRecord] = []
+        deadline = time.monotonic() + wait
+        while len(records) < most and not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            batches = await self._consumer.getmany(timeout_ms=int(left * 1000), max_records=most - len(records))
+            if batches and not records:
+                deadline = time.monotonic() + wait
+            for batch in batches.values():
+                records += batch
+        return records
+
+    async def _store_until_done(self, records: list[ConsumerRecord], epoch: int, stop: asyncio.Event) -> None:
+        delay = _FIRST_DELAY
+        while self._current(epoch) and not stop.is_set():
+            try:
+                await self._store(records, epoch)
+            except (ClickHouseError, KafkaError, OSError) as error:
+                _log.warning("storing failed, trying again", events=len(records), retry_s=delay, error=str(error))
+                self._health.ails(f"storing fails: {type(error).__name__}")
+                await sleep(delay, stop)
+                delay = min(2 * delay, _LONGEST_DELAY)
+            else:
+                self._health.is_well()
+                return
+
+    async def _store(self, records: list[ConsumerRecord], epoch: int) -> None:
+        async with self._storing:
+            if not self._current(epoch):
+                return
+            loop = asyncio.get_running_loop()
+            refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
+        await asyncio.gather(*[await self._dead_letter(item) for item in refused])
+        await self._commit(records)
+
+    async def _dead_letter(self, refused: Refused) -> asyncio.Future[object]:
+        record = refused.record
+        reason = DeadLetter(
+            dead_letter_reason=refused.reason[:1000],
+            dead_letter_stage="sink",
+            dead_letter_topic=record.topic,
+            dead_letter_partition=record.partition,
+            dead_letter_offset=record.offset,
+        )
+        _log.warning("event refused", partition=record.partition, offset=record.offset, reason=refused.reason)
+        headers = [*record.headers, *reason.to_headers()]
+        delivery: asyncio.Future[object] = await self._producer.send(
+            self._topics.dead_letters, record.value, key=record.key, headers=headers
+        )
+        return delivery
+
+    async def _commit(self, records: list[ConsumerRecord]) -> None:
+        """A commit that fails costs nothing but work: the events come again and are recognised."""
+        try:
+            await self._consumer.commit(next_offsets(records))
+        except (KafkaError, IllegalStateError) as error:
+            _log.info("commit failed; these events will come again", events=len(records), error=str(error))
+
+    async def _rewind(self) -> int:
+        """After partitions came or went: what was gathered is dropped, and read again from where it was committed.
+        Returns the epoch that this holds for."""
+        epoch = self._epoch
+        try:
+            for tp in self._consumer.assignment():
+                if (committed := await self._consumer.committed(tp)) is None:
+                    await self._consumer.seek_to_beginning(tp)
+                else:
+                    self._consumer.seek(tp, committed)
+        except (KafkaError, IllegalStateError) as error:
+            _log.info("rewinding failed, trying again", error=str(error))
+            return epoch - 1
+        return epoch
+
+
+def consumer_of(settings: Settings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        group_id=Topics.of(settings).sink_group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_min_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=settings.sink_max_wait_ms // 2,
+        max_partition_fetch_bytes=_PARTITION_BYTES,
+        max_poll_interval_ms=_STAY_MS,
+        **client_options(settings),
+    )
+
+
+async def sleep(seconds: float, stop: asyncio.Event) -> None:
+    """That long, or until told to stop."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
