@@ -1,0 +1,43 @@
+"""A request that was forwarded twice (a stage crashed between sending and remembering it) runs once in this process."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from aiokafka import TopicPartition
+
+_REMEMBERED = 20_000  # finished runs
+
+
+class Place(NamedTuple):
+    """Where a record lies."""
+
+    partition: TopicPartition
+    offset: int
+
+
+class Claims:
+    """Runs by request key and claim: those in flight with all places that wait for them, and the last finished."""
+
+    def __init__(self, remembered: int = _REMEMBERED) -> None:
+        self._remembered = remembered
+        self._running: dict[tuple[bytes, bytes], list[Place]] = {}
+        self._finished: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+
+    def enter(self, identity: tuple[bytes, bytes], place: Place) -> bool:
+        """True when it should run. If not it has run (see `has_finished`), or its place will be among those that
+        `finish` returns."""
+        if identity in self._finished:
+            return False
+        places = self._running.setdefault(identity, [])
+        places.append(place)
+        return len(places) == 1
+
+    def has_finished(self, identity: tuple[bytes, bytes]) -> bool:
+        return identity in self._finished
+
+    def finish(self, identity: tuple[bytes, bytes]) -> list[Place]:
+        """Its outcome is published: every place that carried it is done."""
+        self._finished[identity] = None
+        if len(self._finished) > self._remembered:
+            self._finished.popitem(last=False)
+        return self._running.pop(identity)

@@ -1,0 +1,127 @@
+"""Delta frames: the first token at once, later ones gathered for a few milliseconds.
+
+Frames aren't awaited one by one, but only so many of a stream may be without Kafka's acknowledgement: while they are,
+the text gathers, and the next frame carries it all. Nothing is dropped and nothing waits for a reader.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from contracts.envelope import ReplyTo
+from contracts.headers import RawHeaders
+from inference.chunks import Chunks
+from inference.engine import Step
+
+log = structlog.get_logger()
+_UNACKNOWLEDGED_FRAMES = 8  # of one stream
+
+
+class DeltaStream:
+    """One request's frames. `sequence` and `position` (characters) tell what was published."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, address: ReplyTo, key: bytes, chunks: Chunks, headers: RawHeaders
+    ) -> None:
+        self._producer = producer
+        self._address = address
+        self._key = key
+        self._chunks = chunks
+        self._headers = headers
+        self._texts: list[str] = []
+        self._deliveries: deque[asyncio.Future[object]] = deque()
+        self._lock = asyncio.Lock()  # frames leave in order, whoever flushes
+        self._broken = False
+        self.sent_at = 0.0
+        self.sequence = 0
+        self.position = 0
+
+    def gather(self, text: str) -> None:
+        if text:
+            self._texts.append(text)
+
+    @property
+    def ready(self) -> bool:
+        """There is text, and Kafka keeps up with what went before."""
+        while self._deliveries and self._deliveries[0].done():
+            self._broken |= self._deliveries.popleft().exception() is not None
+        return bool(self._texts) and not self._broken and len(self._deliveries) < _UNACKNOWLEDGED_FRAMES
+
+    async def flush(self, step: Step | None = None) -> None:
+        """Publishes what has gathered; with a step's other fields and its finish when it has them."""
+        async with self._lock:
+            text = "".join(self._texts)
+            self._texts.clear()
+            if not (text or step) or self._broken:
+                return
+            value = self._chunks.chunk(
+                text,
+                first=not self.sequence,
+                finish=step.finish.reason if step and step.finish else None,
+                extra=step.extra if step else None,
+                logprobs=step.logprobs if step else None,
+            )
+            self.sequence += 1
+            self.position += len(text)
+            await self._send(value)
+
+    async def _send(self, value: bytes) -> None:
+        headers = [
+            *self._headers,
+            ("sequence", b"%d" % self.sequence),
+            ("position", b"%d" % self.position),
+        ]
+        try:
+            delivery = await self._producer.send(
+                self._address.topic, value, key=self._key, partition=self._address.partition, headers=headers
+            )
+            self._deliveries.append(delivery)
+        except KafkaError as error:
+            self._broken = True  # the final frame has the whole answer
+            log.warning("Delta frames stopped.", key=self._key.decode(), topic=self._address.topic, error=repr(error))
+
+
+class Coalescer:
+    """One timer for all streams of a process, so that cost per token falls as load rises."""
+
+    def __init__(self, interval_ms: int) -> None:
+        self._interval = interval_ms / 1000
+        self._clock = asyncio.get_running_loop().time
+        self._gathering: set[DeltaStream] = set()
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="coalescer")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def add(self, stream: DeltaStream, step: Step) -> None:
+        """Publishes the step now, or within the interval when the stream published something just before."""
+        stream.gather(step.text)
+        if step.finish or step.extra or step.logprobs:
+            self._gathering.discard(stream)
+            await stream.flush(step)
+        elif (now := self._clock()) - stream.sent_at >= self._interval and stream.ready:
+            stream.sent_at = now
+            await stream.flush()
+        elif step.text:
+            self._gathering.add(stream)
+            self._wake.set()
+
+    def forget(self, stream: DeltaStream) -> None:
+        self._gathering.discard(stream)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self._interval)
+            now = self._clock()
+            for stream in [stream for stream in self._gathering if stream.ready]:
+                self._gathering.discard(stream)
+                stream.sent_at = now
+                await stream.flush()
+            if not self._gathering:
+                self._wake.clear()

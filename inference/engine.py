@@ -1,0 +1,114 @@
+"""What a worker asks of an engine, and which engines there are.
+
+An engine serves one model and batches by itself: the worker starts as many generations as there is room for.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from contracts.catalogue import ModelSpec
+from contracts.envelope import Operation
+from contracts.errors import InvalidRequest, MillraceError
+from contracts.settings import EngineName, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request, as an engine sees it."""
+
+    key: str  # tenant:idempotency_key, for logs
+    operation: Operation
+    body: dict[str, Any]  # the client's, parsed
+    fingerprint: str  # of that body, whatever its key order and white space
+    prompt_estimate: int  # tokens, for engines without a tokenizer
+    max_tokens: int | None  # the caller's cap on output
+    stream: bool  # when false, the engine may give the whole answer as one step
+    priority: int = 0  # lower first
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How an answer ended, and what it took. Counts are tokens."""
+
+    reason: str  # OpenAI's finish_reason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0  # of the prompt, found in the prefix cache
+    model_version: str = ""  # where the engine knows better than the catalogue
+    first_token_us: int | None = None  # since the start, where no step of its own told
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came since the step before. The last one, and only it, has `finish`."""
+
+    text: str
+    tokens: int
+    finish: Finish | None = None
+    extra: dict[str, Any] | None = None  # other fields of OpenAI's delta: tool_calls, refusal, …
+    logprobs: dict[str, Any] | None = None  # OpenAI's `logprobs` of a choice
+
+
+class Engine(Protocol):
+    """Serves one model. `capacity` is the most jobs that it takes at once; None: no limit of its own."""
+
+    name: EngineName
+    capacity: int | None
+
+    async def start(self) -> None:
+        """Returns when it can serve. Raises MillraceError with one sentence for the operator."""
+
+    async def close(self) -> None:
+        """Frees what it holds; jobs that still run fail."""
+
+    def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        """Closing the iterator aborts the job and frees its place.
+
+        Raises InvalidRequest (the caller's fault), EngineOverloaded (not run; worth another try), any other
+        MillraceError (failed), EngineDied (no job can go on).
+        """
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class EngineOverloaded(MillraceError):  # noqa: N818
+    """It did not run, and may later: the key stays free."""
+
+    status, type, code = 503, "server_error", "engine_overloaded"
+
+
+class EngineDied(MillraceError):  # noqa: N818
+    """Every job in it is lost. The worker exits, and its uncommitted work is taken again."""
+
+    status, type, code = 500, "server_error", "engine_died"
+
+
+_ENGINES: dict[EngineName, str] = {
+    "synthetic": "inference.engines.synthetic:SyntheticEngine",
+    "openai": "inference.engines.openai:OpenAIEngine",
+    "vllm": "inference.engines.vllm:VllmEngine",
+}
+
+
+def open_engine(model: str, spec: ModelSpec, settings: Settings) -> Engine:
+    """The engine that serves `model`, not started yet; only its own module is imported."""
+    module, _, name = _ENGINES[spec.engine or settings.worker_engine].partition(":")
+    engine: Engine = getattr(import_module(module), name)(model, spec, settings)
+    return engine
+
+
+def check_context(prompt_tokens: int, max_tokens: int | None, context_tokens: int) -> int:
+    """Output tokens for which there is space beside the prompt. Raises ContextLengthExceeded."""
+    space = context_tokens - prompt_tokens
+    if space < 1 or (max_tokens is not None and max_tokens > space):
+        asked = f" and asks for {max_tokens} more" if max_tokens else ""
+        raise ContextLengthExceeded(
+            f"This model's context holds {context_tokens} tokens; the request has {prompt_tokens}{asked}. "
+            "Shorten the prompt or lower max_tokens.",
+            param="messages",
+        )
+    return space

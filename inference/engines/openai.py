@@ -1,0 +1,197 @@
+"""The openai engine: any server that speaks OpenAI's API (vllm serve, TGI, SGLang, llama.cpp, Ollama, OpenAI itself).
+
+The upstream is always streamed from, so that closing the connection aborts its work. It is asked again, with back-off,
+only while no token has come.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from contracts.catalogue import ModelSpec
+from contracts.errors import UpstreamFailed
+from contracts.settings import EngineName, Settings
+from inference.engine import Finish, Job, Step
+from inference.engines.openai_errors import TryAgain, explain, refuse, wait_before_retry
+from inference.engines.sse import sse_data
+
+Chunk = dict[str, Any]  # one chunk of an OpenAI stream
+
+_PATHS = {"chat": "chat/completions", "text_completion": "completions"}
+_CONNECT_SECONDS = 10.0
+_OURS = ("model", "stream", "stream_options", "metadata")  # set here, or meant for Millrace's ledger
+
+
+class OpenAIEngine:
+    name: EngineName = "openai"
+    capacity: int | None = None
+
+    def __init__(self, model: str, spec: ModelSpec, settings: Settings) -> None:
+        self._source = spec.source or model
+        self._attempts = settings.openai_attempts
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        self._client = httpx.AsyncClient(
+            base_url=settings.openai_base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(settings.openai_timeout_seconds, connect=_CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.worker_max_in_flight),
+        )
+
+    async def start(self) -> None:
+        """The upstream may come up later: what fails until then is retried, then failed."""
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        async with self._open(job) as chunks:
+            reading = _Reading(job, self._source)
+            async for chunk in chunks:
+                if step := reading.step(chunk):
+                    yield step
+            yield reading.last()
+
+    @asynccontextmanager
+    async def _open(self, job: Job) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """The upstream's chunks, once there is a token among them. Retries until then."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(TryAgain),
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_before_retry,
+            retry_error_callback=refuse,
+        )
+        stream: _Stream = await attempts(self._attempt, job)
+        try:
+            yield stream.all()
+        except (httpx.TransportError, TryAgain) as error:
+            raise UpstreamFailed("The upstream broke off in the middle of its answer.") from error
+        finally:
+            await stream.close()
+
+    async def _attempt(self, job: Job) -> "_Stream":
+        """Raises TryAgain, or what the upstream's refusal means."""
+        request = self._client.build_request("POST", _PATHS[job.operation], json=self._body(job))
+        try:
+            stream = _Stream(await self._client.send(request, stream=True))
+        except httpx.TransportError as error:
+            raise TryAgain("The upstream can't be reached.") from error
+        try:
+            await stream.begin()
+        except httpx.TransportError as error:
+            await stream.close()
+            raise TryAgain("The upstream broke off before its first token.") from error
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    def _body(self, job: Job) -> dict[str, Any]:
+        theirs = {name: value for name, value in job.body.items() if name not in _OURS}
+        options = (job.body.get("stream_options") or {}) | {"include_usage": True}
+        return theirs | {"model": self._source, "stream": True, "stream_options": options}
+
+
+class _Stream:
+    """One response of the upstream."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._rest = _chunks(response)
+        self._begun: list[Chunk] = []
+
+    async def begin(self) -> None:
+        """Reads up to the first token. Raises what a refusal means, and TransportError."""
+        response = self._response
+        if response.status_code != httpx.codes.OK:
+            raise explain(response.status_code, response.headers, await response.aread())
+        async for chunk in self._rest:
+            self._begun.append(chunk)
+            if _has_token(chunk):
+                return
+
+    async def all(self) -> AsyncIterator[Chunk]:
+        for chunk in self._begun:
+            yield chunk
+        async for chunk in self._rest:
+            yield chunk
+
+    async def close(self) -> None:
+        """An answer that isn't at its end is aborted: the connection is closed under it."""
+        await self._rest.aclose()
+        await self._response.aclose()
+
+
+async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk, None]:
+    """Raises what an error among the chunks says, and TransportError when they end without `[DONE]`."""
+    done = False
+    async with aclosing(sse_data(response.aiter_bytes())) as events:
+        async for data in events:
+            done = done or data == b"[DONE]"
+            if done:
+                continue  # to the end of the body, so that the connection can serve the next request
+            chunk = orjson.loads(data)
+            if error := chunk.get("error"):
+                code = error.get("code") if isinstance(error, dict) else None
+                raise explain(code if isinstance(code, int) else httpx.codes.BAD_GATEWAY, {}, data)
+            yield chunk
+    if not done:
+        raise httpx.RemoteProtocolError("no [DONE]")
+
+
+def _has_token(chunk: Chunk) -> bool:
+    """The first chunk of a chat only names the role; it comes before the upstream has computed anything."""
+    choice = (chunk.get("choices") or [{}])[0]
+    return bool(choice.get("text") or {name for name, value in (choice.get("delta") or {}).items() if value} - {"role"})
+
+
+class _Reading:
+    """What the chunks of one answer said so far."""
+
+    def __init__(self, job: Job, source: str) -> None:
+        self._chat = job.operation == "chat"
+        self._prompt_estimate = job.prompt_estimate
+        self._source = source
+        self._tokens = 0  # chunks with content: the count when the upstream gives no usage
+        self._usage: dict[str, Any] | None = None
+        self._reason = ""
+        self._version = ""
+
+    def step(self, chunk: Chunk) -> Step | None:
+        """None when the chunk has nothing for the client."""
+        self._usage = chunk.get("usage") or self._usage
+        self._version = chunk.get("model") or self._version
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        self._reason = choice.get("finish_reason") or self._reason
+        text, extra = self._content(choice)
+        if not (text or extra):
+            return None
+        self._tokens += 1
+        return Step(text, 1, extra=extra or None, logprobs=choice.get("logprobs"))
+
+    def last(self) -> Step:
+        if not self._reason:
+            raise UpstreamFailed("The upstream ended its answer without a finish_reason.")
+        usage = self._usage or {}
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        finish = Finish(
+            self._reason,
+            prompt_tokens=usage.get("prompt_tokens") or self._prompt_estimate,
+            completion_tokens=usage.get("completion_tokens") or self._tokens,
+            cached_tokens=cached,
+            model_version="" if self._version == self._source else self._version,
+        )
+        return Step("", 0, finish)
+
+    def _content(self, choice: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        if not self._chat:
+            return choice.get("text") or "", {}
+        delta = choice.get("delta") or {}
+        extra = {name: value for name, value in delta.items() if name not in ("role", "content") and value}
+        return delta.get("content") or "", extra

@@ -1,0 +1,125 @@
+"""The synthetic engine: no model, real scheduling. Deterministic words, at the pace of a batching engine.
+
+For machines without a GPU, for tests, and for measuring everything that isn't the model: with all timings 0 it
+answers at once.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from contracts.catalogue import ModelSpec
+from contracts.errors import EngineFailed
+from contracts.settings import EngineName, Settings
+from inference.engine import ContextLengthExceeded, Finish, Job, Step, check_context
+from inference.engines.prefix_cache import PrefixCache
+from inference.engines.synthetic_batch import Batch, Sequence
+from inference.engines.synthetic_text import Script, prompt_text, write_script
+
+_MAX_LAG_SECONDS = 0.05  # how far its clock may run behind on a busy machine before the lost time stays lost
+
+
+class SyntheticEngine:
+    name: EngineName = "synthetic"
+    capacity: int | None = None
+
+    def __init__(self, model: str, spec: ModelSpec, settings: Settings) -> None:
+        timing = spec.synthetic
+        self._model = model
+        self._spec = spec
+        self._faults = settings.synthetic_faults
+        self._instant = not (timing.step_us or timing.prefill_us_per_token or timing.decode_us_per_sequence)
+        self._cache = PrefixCache(timing.kv_tokens)
+        self._arrived = asyncio.Event()
+        self._steps: asyncio.Task[None] | None = None
+        self.batch = Batch(timing)
+
+    async def start(self) -> None:
+        if not self._instant:
+            self._steps = asyncio.create_task(self._run(), name=f"synthetic {self._model}")
+
+    async def close(self) -> None:
+        if self._steps:
+            self._steps.cancel()
+            await asyncio.wait({self._steps})
+
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        script, finish = self._decide(job)
+        fault = _scripted_fault(job.body) if self._faults else None
+        sequence = None if self._instant else self._enter(job, finish)
+        total, sent = len(script.words), 0
+        try:
+            while True:
+                produced = min(
+                    await _progress(sequence) if sequence else 1 if job.stream and not sent else total, total
+                )
+                last = produced == total
+                if fault and (sent or last):
+                    await _break(fault)
+                yield Step(script.text(sent, produced), produced - sent, finish if last else None)
+                if last:
+                    return
+                sent = produced
+        finally:
+            if sequence:
+                self.batch.remove(sequence)
+
+    def _decide(self, job: Job) -> tuple[Script, Finish]:
+        """The whole answer, before its time. Raises ContextLengthExceeded."""
+        prompt_tokens = job.prompt_estimate
+        space = check_context(prompt_tokens, job.max_tokens, self._spec.context_tokens)
+        script = write_script(job.fingerprint, job.body, job.max_tokens, min(space, self._spec.default_output_tokens))
+        if prompt_tokens + len(script.words) > self._spec.synthetic.kv_tokens:
+            raise ContextLengthExceeded("The prompt and its answer don't fit into this engine's KV cache together.")
+        prompt = prompt_text(job.operation, job.body).encode()
+        cached = min(self._cache.match_and_insert(prompt), prompt_tokens - 1)
+        return script, Finish(script.reason, prompt_tokens, len(script.words), cached)
+
+    def _enter(self, job: Job, finish: Finish) -> Sequence:
+        output = max(finish.completion_tokens, 1)
+        sequence = Sequence(
+            prompt=finish.prompt_tokens - finish.cached_tokens,
+            output=output,
+            kv=finish.prompt_tokens + output,
+            priority=job.priority,
+            every_token=job.stream,
+        )
+        self.batch.add(sequence)
+        self._arrived.set()
+        return sequence
+
+    async def _run(self) -> None:
+        """The step loop. Kept against an absolute clock: timers are coarser than a step."""
+        clock = asyncio.get_running_loop().time
+        over = clock()
+        while True:
+            if not self.batch.busy:
+                self._arrived.clear()
+                await self._arrived.wait()
+                over = clock()
+            step = self.batch.plan()
+            over = max(over + step.cost_us / 1e6, clock() - _MAX_LAG_SECONDS)
+            await asyncio.sleep(max(over - clock(), 0))
+            self.batch.apply(step)
+
+
+async def _progress(sequence: Sequence) -> int:
+    await sequence.news.wait()
+    sequence.news.clear()
+    return sequence.produced
+
+
+def _scripted_fault(body: dict[str, Any]) -> str | None:
+    return (body.get("metadata") or {}).get("synthetic_fault")
+
+
+async def _break(fault: str) -> None:
+    """After the first token and before the last: where a crash leaves most behind."""
+    if fault == "error":
+        raise EngineFailed("The engine failed, as the request's metadata.synthetic_fault asked.")
+    if fault == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang":
+        await asyncio.Event().wait()

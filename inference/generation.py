@@ -1,0 +1,202 @@
+"""One request in a worker: from its work record to its completion."""
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+from contracts.bodies import parse_object
+from contracts.catalogue import ModelSpec
+from contracts.completion import Completion
+from contracts.envelope import Work
+from contracts.errors import DeadlineExceeded, EngineFailed, MillraceError
+from contracts.keys import RequestKey
+from contracts.outcomes import Outcome
+from inference.answer import Answer
+from inference.chunks import Chunks
+from inference.deltas import Coalescer, DeltaStream
+from inference.engine import Engine, EngineDied, EngineOverloaded, Job, Step
+from inference.engine_time import SharedClock
+from inference.reply import ReplyAddresses
+
+log = structlog.get_logger()
+_BATCH_PRIORITY = 1000  # the batch lane comes after every priority of the interactive one
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A work record, understood."""
+
+    key: RequestKey
+    work: Work
+    body: dict[str, Any]
+
+    @classmethod
+    def parse(cls, record: ConsumerRecord) -> "Assignment":
+        """Raises InvalidRequest: the record isn't one that route would write."""
+        return cls(RequestKey.decode(record.key), Work.from_headers(record.headers), parse_object(record.value or b""))
+
+    @property
+    def name(self) -> str:
+        return f"{self.key.tenant}:{self.key.idempotency_key}"
+
+    def job(self) -> Job:
+        work = self.work
+        return Job(
+            key=self.name,
+            operation=work.operation,
+            body=self.body,
+            fingerprint=work.fingerprint,
+            prompt_estimate=work.prompt_estimate,
+            max_tokens=work.max_tokens,
+            stream=work.stream,
+            priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
+        )
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution of one request: what its completion says besides the answer. Times are UTC ms."""
+
+    name: str
+    started_at: int
+    answer: Answer = field(default_factory=Answer)
+    first_token_at: int | None = None
+    deltas: DeltaStream | None = None
+    engine_us: int = 0
+
+
+class Generator:
+    """Runs requests on one model's engine."""
+
+    def __init__(
+        self,
+        model: str,
+        spec: ModelSpec,
+        engine: Engine,
+        producer: AIOKafkaProducer,
+        addresses: ReplyAddresses,
+        coalescer: Coalescer,
+        worker: str,
+    ) -> None:
+        self._model = model
+        self._spec = spec
+        self._engine = engine
+        self._producer = producer
+        self._addresses = addresses
+        self._coalescer = coalescer
+        self._worker = worker
+        self._runs = count(1)
+        self._clock = SharedClock()
+
+    async def run(self, assignment: Assignment) -> tuple[Completion, bytes]:
+        """The request's outcome, whatever happens to it. Raises EngineDied; closes the engine's job when cancelled."""
+        run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
+        deadline = assignment.work.deadline
+        if deadline is not None and run.started_at > deadline:
+            error = DeadlineExceeded("The request's deadline passed before it could start.")
+            return self._ended(run, Outcome.EXPIRED, error), error.body()
+        try:
+            body = await self._generate(assignment, run)
+        except EngineDied:
+            raise
+        except MillraceError as error:
+            outcome = Outcome.REJECTED if isinstance(error, EngineOverloaded) else Outcome.FAILED
+            self._log_failure(assignment, error)
+            return self._ended(run, outcome, error), error.body()
+        except Exception as unexpected:  # noqa: BLE001 - one request's failure mustn't be its neighbours'
+            self._log_failure(assignment, unexpected)
+            failure = EngineFailed("The engine failed on this request.")
+            return self._ended(run, Outcome.FAILED, failure), failure.body()
+        return self._ended(run, Outcome.SUCCEEDED), body
+
+    async def _generate(self, assignment: Assignment, run: Run) -> bytes:
+        work = assignment.work
+        chunks = Chunks(
+            work.operation,
+            assignment.key.idempotency_key,
+            work.accepted_at // 1000,
+            self._model,
+            self._engine.name,
+        )
+        if work.stream:
+            run.deltas = await self._open_deltas(assignment, run, chunks)
+        entered = self._clock.enter()
+        try:
+            await self._collect(assignment.job(), run)
+        finally:
+            run.engine_us = self._clock.leave(entered)
+            if run.deltas:
+                self._coalescer.forget(run.deltas)
+        return chunks.response(run.answer)
+
+    async def _collect(self, job: Job, run: Run) -> None:
+        async with aclosing(self._engine.generate(job)) as steps:
+            async for step in steps:
+                run.answer.add(step)
+                if run.first_token_at is None and step.tokens:
+                    run.first_token_at = _first_token_at(run, step)
+                if run.deltas:
+                    await self._coalescer.add(run.deltas, step)
+        if run.answer.finish is None:
+            raise EngineFailed("The engine stopped in the middle of the answer.")
+
+    async def _open_deltas(self, assignment: Assignment, run: Run, chunks: Chunks) -> DeltaStream:
+        work = assignment.work
+        headers = [
+            ("kind", b"delta"),
+            ("run", run.name.encode()),
+            ("model", self._model.encode()),
+            ("claim", work.claim.encode()),
+        ]
+        address = await self._addresses.resolve(work.reply_to)
+        return DeltaStream(self._producer, address, assignment.key.encode(), chunks, headers)
+
+    def _ended(self, run: Run, outcome: Outcome, error: MillraceError | None = None) -> Completion:
+        finish = run.answer.finish
+        retry_after = error.retry_after if error else None
+        return Completion(
+            outcome=outcome,
+            status=error.status if error else 200,
+            run=run.name,
+            worker=self._worker,
+            engine=self._engine.name,
+            model_version=(finish.model_version if finish else "") or self._spec.version,
+            prompt_tokens=finish.prompt_tokens if finish else 0,
+            cached_tokens=finish.cached_tokens if finish else 0,
+            completion_tokens=finish.completion_tokens if finish else run.answer.tokens,
+            started_at=run.started_at,
+            first_token_at=run.first_token_at,
+            finished_at=now_ms(),
+            engine_us=run.engine_us,
+            finish_reason=finish.reason if finish else "",
+            sequence=run.deltas.sequence if run.deltas else 0,
+            position=run.deltas.position if run.deltas else 0,
+            retry_after_ms=None if retry_after is None else round(retry_after * 1000),
+        )
+
+    def _log_failure(self, assignment: Assignment, error: Exception) -> None:
+        expected = isinstance(error, MillraceError)
+        log.warning(
+            "A request failed.",
+            key=assignment.name,
+            trace=assignment.work.traceparent,
+            model=self._model,
+            error=error.message if isinstance(error, MillraceError) else repr(error),
+            exc_info=None if expected else error,
+        )
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _first_token_at(run: Run, step: Step) -> int:
+    """An engine that gives the answer as one step says itself when the first token was there."""
+    if step.finish and step.finish.first_token_us is not None:
+        return run.started_at + step.finish.first_token_us // 1000
+    return now_ms()

@@ -1,0 +1,47 @@
+"""Which offset of a partition may be committed while its records finish out of order."""
+
+
+class OffsetTracker:
+    """One partition, through any number of rebalances.
+
+    Commits only the contiguous prefix: every record below the position has finished. What runs or has finished here is
+    known by its offset, so a redelivery to this process never runs it twice. Offsets may have gaps.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._done: set[int] = set()  # finished, not yet under a committed position
+        self._base: int | None = None  # first offset delivered under this assignment
+        self._next = 0  # one past the last
+
+    def assigned(self) -> None:
+        """The partition is ours (again). Another worker may have moved the position meanwhile: only what is delivered
+        from now on says where it stands."""
+        self._base = None
+
+    def deliver(self, offset: int) -> bool:
+        """A record has come; within an assignment they come in order. False when it runs or ran here already."""
+        if self._base is None:
+            self._base = offset
+            self._done = {done for done in self._done if done >= offset}
+        self._next = offset + 1
+        if offset in self._running or offset in self._done:
+            return False
+        self._running.add(offset)
+        return True
+
+    def finish(self, offset: int) -> None:
+        self._running.remove(offset)
+        self._done.add(offset)
+
+    @property
+    def position(self) -> int | None:
+        """The offset to commit; None while nothing was delivered under this assignment."""
+        if self._base is None:
+            return None
+        mine = (offset for offset in self._running if self._base <= offset < self._next)
+        return min(mine, default=self._next)
+
+    def committed(self, position: int) -> None:
+        """Kafka has the position: nothing below it will be delivered again."""
+        self._done = {done for done in self._done if done >= position}

@@ -1,0 +1,57 @@
+"""The worker's way out: completions and dead letters awaited, deltas not."""
+
+import os
+from typing import NoReturn
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import MessageSizeTooLargeError
+
+from contracts.completion import Completion
+from contracts.dead_letter import DeadLetter
+from contracts.errors import EngineFailed
+from contracts.headers import RawHeaders
+from contracts.outcomes import Outcome
+from contracts.topics import Topics
+
+log = structlog.get_logger()
+EXIT_UNDELIVERED = 3
+
+
+def die(reason: str) -> NoReturn:
+    """Ends the process at once, with nothing committed that isn't published: another worker takes the work again."""
+    log.error("The worker gives up.", reason=reason)
+    os._exit(EXIT_UNDELIVERED)
+
+
+class Outbox:
+    """Publishes for all models of a process."""
+
+    def __init__(self, producer: AIOKafkaProducer, topics: Topics) -> None:
+        self._producer = producer
+        self._topics = topics
+
+    async def complete(self, record: ConsumerRecord, completion: Completion, body: bytes) -> None:
+        """Returns when every in-sync replica has the outcome. Raises KafkaError when it can't be delivered."""
+        try:
+            await self._publish(self._topics.completions, record, body, [*record.headers, *completion.to_headers()])
+        except MessageSizeTooLargeError:
+            error = EngineFailed("The answer is larger than a Kafka record may be.")
+            failed = completion.model_copy(update={"outcome": Outcome.FAILED, "status": error.status})
+            await self._publish(self._topics.completions, record, error.body(), [*record.headers, *failed.to_headers()])
+
+    async def dead_letter(self, record: ConsumerRecord, reason: str) -> None:
+        """Puts aside what can't be understood. Raises KafkaError."""
+        letter = DeadLetter(
+            dead_letter_reason=reason[:1000],
+            dead_letter_stage="worker",
+            dead_letter_topic=record.topic,
+            dead_letter_partition=record.partition,
+            dead_letter_offset=record.offset,
+        )
+        headers = [*record.headers, *letter.to_headers()]
+        await self._publish(self._topics.dead_letters, record, record.value, headers)
+
+    async def _publish(self, topic: str, record: ConsumerRecord, value: bytes | None, headers: RawHeaders) -> None:
+        delivery = await self._producer.send(topic, value, key=record.key, headers=headers)
+        await delivery
