@@ -77,6 +77,18 @@ class KafkaUnavailable(MillraceError):  # noqa: N818
     status, type, code = 503, "server_error", "kafka_unavailable"
 
 
+class Unacknowledged(KafkaUnavailable):
+    """The record was handed over and its receipt didn't come in time: the request may yet run."""
+
+    code = "unacknowledged"
+
+
+class StreamDiverged(MillraceError):  # noqa: N818
+    """What a crashed run had streamed isn't how the answer that counts begins."""
+
+    status, type, code = 502, "server_error", "stream_diverged"
+
+
 class StillRunning(MillraceError):  # noqa: N818
     status, type, code = 504, "server_error", "still_running"
 
