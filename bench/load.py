@@ -37,7 +37,9 @@ async def run_load(url: str, api_key: str, *, requests: int, concurrency: int, s
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         started = time.perf_counter()
-        await asyncio.gather(*(_caller(session, f"{url}/v1/chat/completions", body, todo, load) for _ in range(concurrency)))
+        await asyncio.gather(
+            *(_caller(session, f"{url}/v1/chat/completions", body, todo, load) for _ in range(concurrency))
+        )
         load.seconds = time.perf_counter() - started
     return load
 

@@ -1,0 +1,11 @@
+"""`python -m bench`: every benchmark, each with its table."""
+
+import asyncio
+
+from bench import pipeline
+
+BENCHMARKS = [pipeline.main]
+
+if __name__ == "__main__":
+    for benchmark in BENCHMARKS:
+        asyncio.run(benchmark())
