@@ -16,7 +16,7 @@ from contracts.settings import Settings
 __all__ = ["ClickHouseError", "Client", "connect", "database_of"]
 
 _TIMEOUT_SECONDS = 60  # longest wait for a server's answer
-_UTC = {"session_timezone": "UTC"}
+_UTC = {"session_timezone": "UTC"}  # the embedded engine would take the machine's
 
 
 def database_of(settings: Settings) -> str:
@@ -31,10 +31,10 @@ def connect(settings: Settings, engine_settings: dict[str, Any] | None = None) -
     `engine_settings` are set in their order (so `readonly` comes last). The client names no database yet. The embedded
     engine is one per process. Raises StackError when its folder can't be opened, ClickHouseError when a server fails.
     """
-    options = _UTC | (engine_settings or {})
+    options = engine_settings or {}
     if settings.clickhouse_url:
         return _server(settings, options)
-    return _embedded(settings.clickhouse_path, options)
+    return _embedded(settings.clickhouse_path, _UTC | options)
 
 
 def _server(settings: Settings, options: dict[str, Any]) -> Client:
@@ -49,6 +49,7 @@ def _server(settings: Settings, options: dict[str, Any]) -> Client:
         username=unquote(url.username or "default"),
         password=secret.get_secret_value() if secret else unquote(url.password or ""),
         send_receive_timeout=_TIMEOUT_SECONDS,
+        tz_mode="aware",
         settings=options,
     )
 
@@ -57,7 +58,7 @@ def _embedded(path: Path, options: dict[str, Any]) -> Client:
     _check_unlocked(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        return clickhouse_connect.get_client(interface="chdb", path=str(path), settings=options)
+        return clickhouse_connect.get_client(interface="chdb", path=str(path), tz_mode="aware", settings=options)
     except (OSError, ClickHouseError) as error:
         reason = str(error).split(", Stack trace")[0]
         raise StackError(f"ClickHouse's folder {path} can't be opened: {reason}") from error

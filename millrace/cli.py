@@ -4,12 +4,13 @@ Each imports what it needs when it runs, so that `--help` is instant.
 """
 
 import errno
+import logging
 import sys
 
 import typer
 
 from contracts.errors import MillraceError
-from millrace.commands import demo, keys, replay, services, topics, up
+from millrace.commands import cost, demo, keys, replay, request, services, sql, topics, up
 
 app = typer.Typer(
     name="millrace",
@@ -21,6 +22,9 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(up.up)
 app.command()(replay.replay)
+app.command()(cost.cost)
+app.command()(request.request)
+app.command()(sql.sql)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")
 app.command(rich_help_panel="Services, each alone")(services.ingress)
@@ -31,6 +35,7 @@ app.command(rich_help_panel="Services, each alone")(services.analytics)
 
 def main() -> None:
     """What is wrong is one sentence on standard error and exit status 1; a traceback is a bug of ours."""
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries are silent until a service sets up its log
     try:
         app()
     except MillraceError as error:

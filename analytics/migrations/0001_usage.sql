@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS usage
     `lane` LowCardinality(String) COMMENT 'interactive or batch',
     `route` LowCardinality(String) COMMENT 'the routing rule that chose the model',
     `router_version` LowCardinality(String) COMMENT 'version of the routing policy',
-    `complexity` Float32 COMMENT 'the router''s score, 0 to 1',
+    `complexity` Float64 COMMENT 'the router''s score, 0 to 1',
     `outcome` LowCardinality(String) COMMENT 'succeeded, failed, rejected, expired, timed_out or cancelled',
     `status` UInt16 COMMENT 'HTTP status of the answer',
     `finish_reason` LowCardinality(String) COMMENT 'why generation ended: stop, length, ...',

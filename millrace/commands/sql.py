@@ -1,0 +1,22 @@
+"""`millrace sql`: ask the ledger anything."""
+
+# ruff: noqa: PLC0415 - keeps --help fast
+
+from typing import Annotated, Literal
+
+import typer
+
+from millrace.commands.options import DataDir
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(help="One statement that reads; `DESCRIBE usage` shows the columns.")],
+    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print it.")] = "table",
+    data_dir: DataDir = None,
+) -> None:
+    """Run one read-only SQL statement (ClickHouse's) on the ledger."""
+    from millrace.ledger_client import ledger
+    from millrace.sql_view import show_answer
+
+    with ledger(data_dir) as client:
+        show_answer(client, statement, format_)
