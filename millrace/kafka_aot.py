@@ -5,46 +5,37 @@ fit, so it can cost nothing but time.
 """
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from contracts.errors import StackError
 from millrace.kafka_broker import KafkaBroker
-from millrace.kafka_runtime import KafkaRuntime, java_version
+from millrace.kafka_runtime import KafkaRuntime
 
 log = structlog.get_logger()
+AOT_CACHE = "kafka.aot"
 _TRIAL_RECORDS = 500
-_STOP_SECONDS = 60.0  # the JRE writes the cache as it ends
+_TRIAL_SECONDS = 60.0  # for the run, and again for its end, when the JRE writes the cache
 
 
-async def with_aot_cache(jars: Path) -> KafkaRuntime:
-    """Makes the cache when there is none. Kafka runs without it as well, so failing to make it is only logged."""
-    cache = jars / f"jre-{java_version()}.aot"
-    if not cache.exists():
+async def make_aot_cache(jars: Path) -> None:
+    """Beside the jars; they may be moved together. Kafka runs without it as well, so a failure is only logged."""
+    flags = (f"-XX:AOTCacheOutput={jars / AOT_CACHE}",)
+    with tempfile.TemporaryDirectory(dir=jars) as data:
+        broker = KafkaBroker(KafkaRuntime(jars), Path(data), jvm_flags=flags, stop_seconds=_TRIAL_SECONDS)
         try:
-            await _make(jars, cache)
-        except (StackError, OSError) as error:
-            log.warning("Kafka starts without its start-up cache", reason=str(error))
-            return KafkaRuntime(jars)
-    return KafkaRuntime(jars, cache)
-
-
-async def _make(jars: Path, cache: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=jars, prefix=".trial-") as folder:
-        made = Path(folder) / cache.name
-        flags = (f"-XX:AOTCacheOutput={made}",)
-        broker = KafkaBroker(KafkaRuntime(jars), Path(folder) / "data", jvm_flags=flags, stop_seconds=_STOP_SECONDS)
-        await broker.start()
-        try:
-            await _exercise(broker.bootstrap)
+            await broker.start()
+            async with asyncio.timeout(_TRIAL_SECONDS):
+                await _exercise(broker.bootstrap)
+        except (StackError, KafkaError, TimeoutError) as error:
+            log.warning("Kafka will start more slowly: its trial run failed", reason=repr(error))
         finally:
             await broker.stop()
-        os.replace(made, cache)  # noqa: PTH105 - atomic, whoever else makes it at the same time
 
 
 async def _exercise(bootstrap: str) -> None:

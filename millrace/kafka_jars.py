@@ -1,8 +1,4 @@
-"""Kafka's jars in a cache that is either whole or absent: the second start needs no network.
-
-A folder `kafka-<lock digest>` is made beside its final place and renamed; every start checks each jar's SHA-256
-(about 0.1 s), so that a damaged cache is fetched again and never run.
-"""
+"""Kafka's jars, downloaded by jgo and accepted only with the SHA-256 that `kafka.lock` names."""
 
 import shutil
 import tempfile
@@ -13,35 +9,36 @@ from pathlib import Path
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from contracts.errors import StackError
-from millrace.kafka_lock import Jar, KafkaLock, load_lock
+from millrace.kafka_lock import Jar, KafkaLock
 
 _PARALLEL_DOWNLOADS = 8
 
 Fetch = Callable[[Jar, Path], Path]  # downloads a jar somewhere under the folder and returns where
 
 
-def kafka_jars(cache: Path, *, lock: KafkaLock | None = None, fetch: Fetch | None = None) -> Path:
-    """The folder of jars; blocks while it downloads. Raises StackError when they can't be had."""
-    lock = lock or load_lock()
-    folder = cache / f"kafka-{lock.digest}"
-    if not _is_whole(folder, lock):
-        _discard(folder)
-        _fill(folder, lock, fetch or maven_fetch(None))
-    return folder
+def download_jars(lock: KafkaLock, folder: Path, fetch: Fetch) -> None:
+    """Fills `folder`, an empty one. Raises StackError when a jar can't be had or is not the one that is locked."""
+    pool = ThreadPoolExecutor(_PARALLEL_DOWNLOADS)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        try:
+            for done in [pool.submit(_download, jar, Path(scratch), folder, fetch) for jar in lock.jars]:
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def are_cached(cache: Path) -> bool:
-    """Whether a start needs no network (by the folder's presence; a damaged one is found out later)."""
-    return (cache / f"kafka-{load_lock().digest}").is_dir()
+def are_whole(lock: KafkaLock, folder: Path) -> bool:
+    """Reads every jar: about 50 ms."""
+    return all(jar.matches(folder / jar.filename) for jar in lock.jars)
 
 
 def maven_fetch(repository_url: str | None) -> Fetch:
     """Downloads by jgo from Maven Central, or from the mirror named. Safe to call from several threads."""
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - slow to import, rarely needed
+
     repositories = {"mirror": repository_url} if repository_url else None
 
     def fetch(jar: Jar, folder: Path) -> Path:
-        from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - slow to import, rarely needed
-
         # PythonResolver alone: jgo's environments would look for a JDK to classify the jars, and download one.
         maven = MavenContext(resolver=PythonResolver(), repo_cache=folder, remote_repos=repositories)
         path: Path = maven.create_dependency(jar.coordinate).artifact.resolve()
@@ -50,34 +47,9 @@ def maven_fetch(repository_url: str | None) -> Fetch:
     return fetch
 
 
-def _is_whole(folder: Path, lock: KafkaLock) -> bool:
-    return folder.is_dir() and all(jar.matches(folder / jar.filename) for jar in lock.jars)
-
-
-def _discard(folder: Path) -> None:
-    """Moved away first, so that nobody ever sees half of it."""
-    if folder.exists():
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".discarded-") as bin_:
-            folder.rename(Path(bin_) / folder.name)
-
-
-def _fill(folder: Path, lock: KafkaLock, fetch: Fetch) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as incoming:
-        made = Path(incoming) / "jars"
-        made.mkdir()
-        pool = ThreadPoolExecutor(_PARALLEL_DOWNLOADS)
-        try:
-            for done in [pool.submit(_fetch_one, jar, Path(incoming), made, fetch) for jar in lock.jars]:
-                done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-        _publish(made, folder, lock)
-
-
-def _fetch_one(jar: Jar, incoming: Path, made: Path, fetch: Fetch) -> None:
+def _download(jar: Jar, scratch: Path, folder: Path, fetch: Fetch) -> None:
     try:
-        downloaded = _try_fetch(jar, incoming, fetch)
+        downloaded = _try_fetch(jar, scratch, fetch)
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
         raise StackError(
             f"{jar.filename} of Apache Kafka can't be downloaded ({_first_cause(error)}): check the network, "
@@ -85,7 +57,7 @@ def _fetch_one(jar: Jar, incoming: Path, made: Path, fetch: Fetch) -> None:
         ) from error
     if not jar.matches(downloaded):
         raise StackError(f"{jar.filename} was downloaded but is not the file that kafka.lock names (SHA-256).")
-    shutil.move(downloaded, made / jar.filename)
+    shutil.move(downloaded, folder / jar.filename)
 
 
 @retry(
@@ -94,17 +66,9 @@ def _fetch_one(jar: Jar, incoming: Path, made: Path, fetch: Fetch) -> None:
     wait=wait_exponential(multiplier=0.5),
     reraise=True,
 )
-def _try_fetch(jar: Jar, incoming: Path, fetch: Fetch) -> Path:
+def _try_fetch(jar: Jar, scratch: Path, fetch: Fetch) -> Path:
     """Each try in a folder of its own: jgo would take the half of a file for the whole."""
-    return fetch(jar, Path(tempfile.mkdtemp(dir=incoming)))
-
-
-def _publish(made: Path, folder: Path, lock: KafkaLock) -> None:
-    try:
-        made.rename(folder)
-    except OSError:
-        if not _is_whole(folder, lock):  # else another process was first
-            raise
+    return fetch(jar, Path(tempfile.mkdtemp(dir=scratch)))
 
 
 def _first_cause(error: BaseException) -> str:

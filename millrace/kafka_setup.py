@@ -1,10 +1,12 @@
-"""Everything that Kafka needs on this machine: jars and start-up cache, made on first use."""
+"""Everything that Kafka needs on this machine, made on first use."""
 
-import asyncio
+import os
+import sys
 from collections.abc import Callable
 
-from millrace.kafka_aot import with_aot_cache
-from millrace.kafka_jars import are_cached, kafka_jars, maven_fetch
+from contracts.errors import StackError
+from millrace.child_process import ChildProcess
+from millrace.kafka_install import installed
 from millrace.kafka_runtime import KafkaRuntime
 from millrace.stack_settings import StackSettings
 
@@ -14,9 +16,28 @@ def _silent(_: str) -> None:
 
 
 async def prepare_kafka(settings: StackSettings, say: Callable[[str], None] = _silent) -> KafkaRuntime:
-    """Downloads 45 MB and takes 15 s the first time; 50 ms afterwards. Raises StackError."""
-    if not are_cached(settings.cache):
-        say("fetching Apache Kafka, once: 45 MB")
-    fetch = maven_fetch(settings.maven_url)
-    jars = await asyncio.to_thread(kafka_jars, settings.cache, fetch=fetch)
-    return await with_aot_cache(jars)
+    """Takes 15 s and the network the first time, 50 ms afterwards. Raises StackError."""
+    runtime = installed(settings.cache)
+    if runtime is None:
+        say("fetching Apache Kafka, this once: 45 MB")
+        await _install(settings)
+        runtime = installed(settings.cache)
+    if runtime is None:
+        raise StackError(f"Apache Kafka was installed in {settings.cache} but is damaged already: check the disk.")
+    return runtime
+
+
+async def _install(settings: StackSettings) -> None:
+    log = settings.cache / "install.log"
+    arguments = [str(settings.cache), *([settings.maven_url] if settings.maven_url else [])]
+    command = [sys.executable, "-m", "millrace.kafka_install", *arguments]
+    try:
+        process = await ChildProcess.spawn(command, environment=os.environ, log=log)
+    except OSError as error:
+        raise StackError(f"The cache folder {settings.cache} can't be used: {error.strerror}.") from None
+    try:
+        status = await process.wait()
+    finally:
+        process.kill()
+    if status != 0:
+        raise process.failure("Apache Kafka can't be installed")

@@ -205,12 +205,14 @@ async def run_stack(stack: Stack, show: Say, say: Say) -> None:
 
 
 def _on_signals(stop: asyncio.Event, stack: Stack) -> None:
-    """The first asks for an ordered stop; a second one doesn't wait for it."""
+    """Each asks for an ordered stop; another Ctrl-C doesn't wait for it."""
 
     def handle() -> None:
         if stop.is_set():
             stack.kill()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, handle)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, handle)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)

@@ -5,10 +5,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
+from millrace.kafka_broker import KafkaBroker
+from millrace.kafka_runtime import KafkaRuntime, java
 from millrace.ports import free_port
 from millrace.stack_file import StackFile, running_stack
 from tests.support.commands import Command
@@ -19,7 +21,7 @@ Up = Callable[..., Awaitable[Command]]
 
 
 @pytest.fixture
-async def fake_up(tmp_path: Path, kafka_runtime: object) -> AsyncIterator[Up]:
+async def fake_up(tmp_path: Path, kafka_runtime: KafkaRuntime) -> AsyncIterator[Up]:
     """Starts the stack on the test's folder and free ports; ends it at last, whatever the test did."""
     started = []
 
@@ -134,6 +136,23 @@ async def test_a_stop_while_starting_leaves_nothing(fake_up: Up, tmp_path: Path)
     assert not alive(kafka)
 
 
+async def test_it_needs_no_java_on_the_path_and_none_of_the_callers_java_settings(
+    fake_up: Up, kafka_runtime: KafkaRuntime, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    cache = kafka_runtime.jars.parent
+    command = await fake_up(
+        PATH=tmp_path / "empty",
+        HOME=tmp_path / "empty",
+        JAVA_HOME=tmp_path,
+        JAVA_TOOL_OPTIONS="-XX:NoSuchFlag",
+        MILLRACE_CACHE_DIR=cache,
+    )
+    await command.until("ready ")
+    kafka = children(running_stack(tmp_path / "data"))["kafka"]
+    assert psutil.Process(kafka).exe() == str(java().resolve())
+
+
 async def test_a_second_ctrl_c_does_not_wait(fake_up: Up, tmp_path: Path) -> None:
     command = await fake_up()
     await command.until("ready ")
@@ -148,7 +167,7 @@ async def test_a_second_ctrl_c_does_not_wait(fake_up: Up, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("variable", ["MILLRACE_INGRESS_PORT", "MILLRACE_KAFKA_PORT", "MILLRACE_ANALYTICS_PORT"])
-async def test_a_taken_port_is_refused(broker: Any, tmp_path: Path, variable: str) -> None:
+async def test_a_taken_port_is_refused(broker: KafkaBroker, tmp_path: Path, variable: str) -> None:
     free = {name: free_port() for name in ("MILLRACE_INGRESS_PORT", "MILLRACE_KAFKA_PORT", "MILLRACE_ANALYTICS_PORT")}
     said = await refused("up", "--data-dir", tmp_path, **(free | {variable: broker.port}))
     assert said.startswith(f"millrace: Port {broker.port}, wanted for ")

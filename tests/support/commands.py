@@ -18,7 +18,7 @@ class Ended:
 
 
 class Command:
-    """A Python module run as a program, with $MILLRACE_… of its own."""
+    """A Python module run as a program, with settings of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -26,7 +26,8 @@ class Command:
 
     @classmethod
     async def start(cls, module: str, *arguments: object, environment: Mapping[str, object] | None = None) -> Self:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+        kept = ("MILLRACE_CACHE_DIR", "MILLRACE_MAVEN_URL")  # where Kafka comes from is the machine's matter
+        ours = {n: value for n, value in os.environ.items() if n in kept or not n.startswith("MILLRACE_")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
