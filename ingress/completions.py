@@ -1,0 +1,140 @@
+"""`POST /v1/chat/completions` and `/v1/completions`: check, write down, then wait for the answer."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+from ulid import ULID
+
+from contracts.bodies import Described, describe
+from contracts.envelope import Operation, RequestType
+from contracts.errors import StillRunning
+from contracts.frames import RequestState
+from ingress.answers import Answer, RawHttpHeaders, frame_answer, frame_headers, json_answer, key_headers, location
+from ingress.attribution import envelope
+from ingress.calls import Call
+from ingress.frame import ERROR, STATE, RawFrame
+from ingress.gateway import gateway_of
+from ingress.identity import Identity, derive, identify
+from ingress.preferences import Preferences, parse_prefer
+from ingress.route import read_body
+from ingress.sse import EventStream
+from ingress.stream import AnswerStream
+from ingress.told import SHAPES
+
+
+async def create_chat_completion(request: Request) -> ASGIApp:
+    return await _create(request, "chat")
+
+
+async def create_completion(request: Request) -> ASGIApp:
+    return await _create(request, "text_completion")
+
+
+async def _create(request: Request, operation: Operation) -> ASGIApp:
+    started = _now()
+    gateway = gateway_of(request)
+    headers = dict(request.scope["headers"])
+    caller = gateway.keyring.authenticate(headers.get(b"authorization"))
+    identity = identify(request.scope, caller.tenant)
+    body = await read_body(request, gateway.settings.max_body_bytes)
+    asked = describe(body, operation)
+    gateway.check_model(asked.request.model)
+    identity = derive(request.scope, identity, asked.digest.fingerprint)
+    ce_id = str(ULID())
+    record = envelope(caller, asked, headers, gateway.origin(ce_id, RequestType.REQUEST))
+    call = gateway.calls.open(identity.key.encode(), ce_id)
+    try:
+        await gateway.ask(call, body, record)
+        return await _Accepted.of(request, identity, asked, call, started).respond(request)
+    except BaseException:
+        call.close()
+        raise
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """A request that Kafka has, and its caller, who waits."""
+
+    identity: Identity
+    asked: Described
+    call: Call
+    preferences: Preferences
+    headers: RawHttpHeaders
+    wait_seconds: float
+    started: float  # loop time, seconds
+
+    @classmethod
+    def of(cls, request: Request, identity: Identity, asked: Described, call: Call, started: float) -> "_Accepted":
+        settings = gateway_of(request).settings
+        preferences = parse_prefer(", ".join(request.headers.getlist("prefer")), settings.ingress_max_wait_seconds)
+        headers = key_headers(identity, settings.idempotency_window_hours)
+        if applied := preferences.applied():
+            headers.append((b"preference-applied", applied.encode()))
+        wait = preferences.wait_seconds
+        wait_seconds = settings.ingress_wait_seconds if wait is None else wait
+        return cls(identity, asked, call, preferences, headers, wait_seconds, started)
+
+    async def respond(self, request: Request) -> ASGIApp:
+        if self.preferences.respond_async and self.preferences.wait_seconds is None:
+            self.call.close()
+            return self._later()
+        self.call.follow(request.receive)
+        if self.asked.digest.stream and not self.preferences.respond_async:
+            return await self._streamed()
+        with self.call:
+            return await self._whole()
+
+    async def _whole(self) -> Answer:
+        frame = await self.call.last_frame(self.started + self.wait_seconds)
+        if frame is not None:
+            return frame_answer(frame, [*self.headers, self._timing()])
+        if self.preferences.respond_async:
+            return self._later()
+        raise self._still_running()
+
+    async def _streamed(self) -> ASGIApp:
+        """The first frame decides the HTTP status: an error before any text is a plain error answer."""
+        frames = await self._first_frames()
+        first = frames[0]
+        if first.kind == ERROR:
+            self.call.close()
+            return frame_answer(first, self.headers)
+        stream = AnswerStream(SHAPES[self.asked.digest.operation], include_usage=self.asked.digest.include_usage)
+        headers = [*self.headers, *frame_headers(first), self._timing()]
+        return EventStream(self.call, stream, frames, headers, self.wait_seconds, self._still_running())
+
+    async def _first_frames(self) -> list[RawFrame]:
+        telling: list[RawFrame] = []
+        while not telling:
+            frames = await self.call.frames(self.started + self.wait_seconds)
+            if not frames:
+                raise self._still_running()
+            telling = [frame for frame in frames if frame.kind != STATE]
+        return telling
+
+    def _later(self) -> Answer:
+        """202: the request is in the log, and its answer will be."""
+        state = RequestState(
+            id=self.identity.key.idempotency_key,
+            status="in_progress",
+            model=self.asked.request.model,
+            created_at=int(time.time() * 1000),
+        )
+        return json_answer(state.model_dump_json().encode(), [*self.headers, location(self.identity)], 202)
+
+    def _still_running(self) -> StillRunning:
+        key = self.identity.key.idempotency_key
+        return StillRunning(
+            f"The answer isn't ready and the request goes on: fetch it with GET /v1/requests/{key}, "
+            f"or send the same request again with the header `Idempotency-Key: {key}`."
+        )
+
+    def _timing(self) -> tuple[bytes, bytes]:
+        return b"openai-processing-ms", str(int((_now() - self.started) * 1000)).encode()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,72 @@
+"""What every route needs, in one place. An ingress process holds no state of requests, only who waits for answers."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from starlette.requests import Request
+from ulid import ULID
+
+from contracts.catalogue import AUTO, Catalogue
+from contracts.envelope import RequestType
+from contracts.errors import KafkaUnavailable, UnknownModel
+from contracts.headers import RawHeaders
+from contracts.settings import Settings
+from ingress.calls import Call, Calls
+from ingress.keyring import KeyRing
+from ingress.requestlog import RequestLog
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Gateway:
+    settings: Settings
+    catalogue: Catalogue
+    log: RequestLog
+    reply_to: str  # this process's reply address
+    keyring: KeyRing = field(default_factory=KeyRing)
+    calls: Calls = field(default_factory=Calls)
+    source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
+    draining: bool = False
+
+    def check_model(self, model: str) -> None:
+        """Raises UnknownModel, naming those that there are."""
+        if model != AUTO and model not in self.catalogue.models:
+            served = ", ".join([*self.catalogue.models, AUTO])
+            raise UnknownModel(f"The model {model!r} does not exist here; use one of: {served}.", param="model")
+
+    def origin(self, ce_id: str, ce_type: RequestType) -> dict[str, bytes]:
+        """Envelope headers that say who writes a record, when, and where its answer goes."""
+        return {
+            "ce_specversion": b"1.0",
+            "ce_id": ce_id.encode(),
+            "ce_source": self.source.encode(),
+            "ce_type": ce_type.encode(),
+            "ce_time": datetime.now(UTC).isoformat(timespec="milliseconds").encode(),
+            "reply-to": self.reply_to.encode(),
+        }
+
+    async def ask(self, call: Call, value: bytes, headers: RawHeaders) -> None:
+        """Write a record on a call's behalf; the answer comes to its frames. Raises KafkaUnavailable."""
+        await self.log.append(call.key, value, headers)
+        call.record = value, headers
+
+    async def ask_again(self) -> None:
+        """Repeat what every waiting call asked, in case frames were lost while Kafka was away: it runs once, anyway."""
+        try:
+            for call in self.calls:
+                if call.record is not None:
+                    value, headers = call.record
+                    ce_id = str(ULID()).encode()
+                    call.ids.add(ce_id)
+                    again = [(name, ce_id if name == "ce_id" else text) for name, text in headers]
+                    await self.log.append(call.key, value, again)
+        except KafkaUnavailable:
+            log.warning("Kafka went away again; waiting calls are repeated when it is back")
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
