@@ -168,18 +168,25 @@ class Stack:
         )
 
     def _record(self) -> None:
-        children = [ChildState(name=c.name, pid=c.pid, log=c.log) for c in self._supervisor.children]
-        embedded = self._services.clickhouse_url is None
-        StackFile(
+        """A disk that fills up later must not end the supervision."""
+        try:
+            self._state().write(self.plan.data_dir)
+        except OSError as error:
+            self._say(f"stack.json can't be written: {error.strerror}")
+
+    def _state(self) -> StackFile:
+        services = self._services
+        embedded = services.clickhouse_url is None
+        return StackFile(
             pid=os.getpid(),
             started=own_start_time(),
             ready=self._ready,
             url=self.plan.url,
-            kafka=self._services.kafka_bootstrap_servers,
-            query_url=f"http://{self._services.analytics_host}:{self._services.analytics_port}" if embedded else None,
-            engine=self._services.worker_engine,
-            children=children,
-        ).write(self.plan.data_dir)
+            kafka=services.kafka_bootstrap_servers,
+            query_url=f"http://{services.analytics_host}:{services.analytics_port}" if embedded else None,
+            engine=services.worker_engine,
+            children=[ChildState(name=c.name, pid=c.pid, log=c.log) for c in self._supervisor.children],
+        )
 
 
 async def run_stack(stack: Stack, show: Say, say: Say) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.errors import ConfigError
+
 
 class StackSettings(BaseSettings):
     """What `millrace up` needs beyond the services' settings."""
@@ -33,5 +35,10 @@ class StackSettings(BaseSettings):
 
     @property
     def cache(self) -> Path:
-        """By the XDG Base Directory Specification unless set."""
-        return self.cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millrace"
+        """By the XDG Base Directory Specification unless set. Raises ConfigError for a user without a home."""
+        if self.cache_dir:
+            return self.cache_dir
+        try:
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millrace"
+        except RuntimeError:
+            raise ConfigError("This user has no home folder: set MILLRACE_CACHE_DIR.") from None
