@@ -1,22 +1,17 @@
-"""Rows for people (a table) or for programs (JSON, one array)."""
+"""Rows that are shown as they are: a table for people, one JSON array for programs."""
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
+
+from millrace.grid import Column, Grid, write_json
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], format_: str) -> None:
-    """Numbers are right-aligned. `format_` is `table` or `json`."""
+    """`format_` is `table` or `json`. A column of integers stands to the right."""
     if format_ == "json":
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        write_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        numeric = all(isinstance(row[column], int) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
+    shapes = [Column(name, numeric=all(isinstance(row[name], int) for row in rows)) for name in columns]
+    cells = [[str(row[name]) for name in columns] for row in rows]
+    Console().print(Grid(shapes, cells).table())
