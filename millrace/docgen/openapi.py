@@ -4,6 +4,6 @@ from typing import Any
 
 
 def openapi_document() -> dict[str, Any]:
-    from ingress.app import openapi  # noqa: PLC0415 - the other documents need no web framework
+    from ingress.app import openapi_document as of_ingress  # noqa: PLC0415 - the other documents need no web framework
 
-    return openapi()
+    return of_ingress()

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from contracts.settings import Settings
+from millrace.stack_settings import StackSettings
 
 SECTIONS = {
     "kafka_": "Kafka",
@@ -29,9 +30,19 @@ def settings_table() -> str:
         section = next((title for start, title in SECTIONS.items() if name.startswith(start)), open_section)
         if section != open_section:
             open_section = section
-            lines += [f"\n## {section}\n", "| variable | default | what it is |", "|---|---|---|"]
-        lines.append(f"| `MILLRACE_{name.upper()}` | {_default(field)} | {_about(field)} |")
+            lines += _head(section)
+        lines.append(_row(name, field))
+    lines += _head("The one-machine stack")
+    lines += [_row(name, field) for name, field in StackSettings.model_fields.items()]
     return "\n".join(lines) + "\n"
+
+
+def _head(section: str) -> list[str]:
+    return [f"\n## {section}\n", "| variable | default | what it is |", "|---|---|---|"]
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `MILLRACE_{name.upper()}` | {_default(field)} | {_about(field)} |"
 
 
 def _default(field: FieldInfo) -> str:
