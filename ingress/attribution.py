@@ -3,7 +3,7 @@
 import re
 import time
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from contracts.api_keys import ApiKey
 from contracts.bodies import Described
@@ -14,6 +14,7 @@ from contracts.prices import NANO
 from contracts.tags import format_tags, parse_tags
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_MOST_NANO = 2**63  # what the ledger's column holds
 _BATCH_TIERS = ("flex", "batch")
 
 
@@ -57,12 +58,13 @@ def _max_cost(dollars: bytes) -> bytes:
     if not dollars:
         return b""
     try:
-        nano = int(Decimal(dollars.decode("ascii")) * NANO)
-    except (InvalidOperation, ValueError, OverflowError):
-        nano = -1
-    if nano < 0:
+        nano = Decimal(dollars.decode("ascii")) * NANO
+        fits = 0 <= nano < _MOST_NANO
+    except (ArithmeticError, ValueError):
+        fits = False
+    if not fits:
         raise InvalidRequest("Millrace-Max-Cost is an amount of dollars, e.g. 0.005.", param="Millrace-Max-Cost")
-    return str(nano).encode()
+    return str(int(nano)).encode()
 
 
 def _deadline(text: bytes) -> bytes:

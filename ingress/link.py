@@ -35,10 +35,15 @@ class Link:
         elif not self._overdue:
             self._set(up=True)
 
-    async def watch(self, probe: Callable[[], Awaitable[bool]], on_recovery: Callable[[], Awaitable[None]]) -> None:
+    async def watch(
+        self,
+        probe: Callable[[], Awaitable[bool]],
+        on_recovery: Callable[[], Awaitable[None]],
+        every_seconds: float = PROBE_SECONDS,
+    ) -> None:
         """Runs until cancelled; `on_recovery` is awaited each time that Kafka is back."""
         while True:
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(every_seconds)
             self.probed(answered=await probe())
             if self.up and self._was_down:
                 self._was_down = False

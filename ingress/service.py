@@ -43,7 +43,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, stop: asyncio.Event, background: "asyncio.Task[None]"
+    gateway: Gateway, listener: socket.socket, stop: asyncio.Event, background: "asyncio.Future[None]"
 ) -> None:
     """Until `stop`, or until `background` fails: its error is raised then."""
     server = _Server(_configure(gateway))

@@ -41,7 +41,7 @@ class TestRecord:
 
     async def test_the_envelope(self, api: Api) -> None:
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-        headers = {
+        headers: dict[str, Any] = {
             "Millrace-User": "zoë".encode(),
             "Millrace-Feature": "search",
             "Millrace-Tags": "env=prod, team=a",

@@ -99,7 +99,7 @@ def test_text_completions_too(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_tool_calls_are_whole_whatever_was_lost(data: st.DataObject) -> None:
-    calls = [
+    calls: list[Any] = [
         {"id": f"call_{n}", "type": "function", "function": {"name": f"look{n}", "arguments": arguments}}
         for n, arguments in enumerate(data.draw(st.lists(TEXTS, min_size=1, max_size=3)))
     ]
@@ -117,11 +117,11 @@ def test_tool_calls_are_whole_whatever_was_lost(data: st.DataObject) -> None:
     }
 
 
-def _tool_run(name: str, calls: list[dict[str, Any]], data: st.DataObject) -> list[RawFrame]:
+def _tool_run(name: str, calls: list[Any], data: st.DataObject) -> list[RawFrame]:
     chunks = [(chat_chunk({"role": "assistant", "content": None}), 0)]
     for index, call in enumerate(calls):
         parts = data.draw(parts_of(call["function"]["arguments"]))
-        opening = {**call, "index": index, "function": {"name": call["function"]["name"], "arguments": parts[0]}}
+        opening = {**call, "index": index, "function": {**call["function"], "arguments": parts[0]}}
         chunks.append((chat_chunk({"tool_calls": [opening]}), 0))
         chunks += [
             (chat_chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}), 0) for part in parts[1:]

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +40,12 @@ class Api:
             base_url=self.url, headers={"Authorization": f"Bearer {self.secret}", **headers}, timeout=DEADLINE_SECONDS
         )
 
-    def openai(self, **options: Any) -> AsyncOpenAI:
+    def openai(self, *, api_key: str | None = None, max_retries: int = 0) -> AsyncOpenAI:
         return AsyncOpenAI(
             base_url=f"{self.url}/v1",
-            **{"api_key": self.secret, "max_retries": 0, "timeout": DEADLINE_SECONDS} | options,
+            api_key=api_key or self.secret,
+            max_retries=max_retries,
+            timeout=DEADLINE_SECONDS,
         )
 
     def reset(self) -> None:
@@ -101,7 +105,7 @@ async def memory_api(settings: Settings) -> AsyncIterator[tuple[Api, Gateway]]:
     secret = add_key(gateway, ApiKey(id="k1", tenant="acme", created_at=0))
     stop = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        idle = asyncio.create_task(asyncio.Event().wait())
+        idle = asyncio.create_task(asyncio.sleep(3600))
         serving = asyncio.create_task(serve(gateway, listener, stop, idle))
         port = listener.getsockname()[1]
         try:
@@ -154,6 +158,31 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
+async def ingress_process(settings: Settings) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """The service in a process of its own; killed at the end if it still runs."""
+    port = free_port()
+    changed = settings.model_dump(mode="json", exclude_defaults=True) | {"ingress_port": port}
+    environment = {f"MILLRACE_{name.upper()}": str(value) for name, value in changed.items()}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _PROGRAM, env=os.environ | environment)
+    ended = asyncio.create_task(process.wait())
+    try:
+        await until_ready(f"http://127.0.0.1:{port}", ended)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await ended
+
+
+_PROGRAM = """
+from contracts.runtime import main
+from contracts.settings import settings
+from ingress.service import run
+main(run, settings())
+"""
+
+
+@contextlib.asynccontextmanager
 async def kafka_ingress(settings: Settings) -> AsyncIterator[str]:
     """The service itself, in this process; its URL, once it is ready."""
     settings = settings.model_copy(update={"ingress_port": free_port()})
@@ -168,7 +197,7 @@ async def kafka_ingress(settings: Settings) -> AsyncIterator[str]:
         await running
 
 
-async def until_ready(url: str, running: "asyncio.Task[None]") -> None:
+async def until_ready(url: str, running: "asyncio.Task[Any]") -> None:
     """Raises what `running` raises, and TimeoutError past the deadline."""
     async with httpx.AsyncClient(base_url=url) as client, asyncio.timeout(DEADLINE_SECONDS):
         while not running.done():
