@@ -71,7 +71,7 @@ class Ledger:
         try:
             self.client.raw_insert(stage.TABLE, insert_block=(piece for piece in lines), fmt="JSONEachRow")
         except DatabaseError as error:
-            if error.code in _DATA_ERRORS:
+            if error.code in _DATA_ERRORS or isinstance(error.__cause__, UnicodeDecodeError):  # quotes what isn't UTF-8
                 raise RowsRefused(_reason(str(error))) from error
             raise
         staged = self.client.query(_COUNT).result_rows[0][0]

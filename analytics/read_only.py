@@ -21,7 +21,7 @@ _FORBIDDEN_WORDS = frozenset({"OUTFILE", "PARALLEL"})  # SELECT … INTO OUTFILE
 # executable, …, and those to come) is refused. `format` and `values` read what is written in the statement itself.
 _HARMLESS_SOURCE = re.compile(
     r"format|generaterandom|generateseries|generate_series|merge|null|numbers|numbers_mt|primes|sqlstandardvalues|"
-    r"values|view|viewexplain|viewifpermitted|zeros|zeros_mt"
+    r"values|view|viewifpermitted|zeros|zeros_mt"
 )
 _FORBIDDEN_FUNCTION = re.compile(
     r"file|logtrace|showcertificate|ai(generate|translate|classify|extract|embed|filter|redact|similarity)\w*"
@@ -86,7 +86,7 @@ def _may_call(name: str, sources: frozenset[str]) -> bool:
 def _tokens(normal: str) -> list[tuple[str, bool, bool]]:
     """Names and words, in order: (text, whether it was quoted, whether a parenthesis follows)."""
     found = list(_TOKEN.finditer(normal))
-    following = [*found[1:], None]
+    following = [*found, None][1:]
     return [
         (name, token["word"] is None, bool(after and after["open"]))
         for token, after in zip(found, following, strict=True)

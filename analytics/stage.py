@@ -1,7 +1,8 @@
 """The stage: where a block of events stands, parsed and checked by ClickHouse, before it may enter the ledger.
 
 Its columns come from the contract. Numbers and times are Int64 there, since ClickHouse's JSON reader wraps a number
-that is too large for its column, and takes an integer for seconds or ticks depending on a setting.
+that is too large for its column (so it does beyond 64 bits, where no count and no cost comes), and takes an integer
+for seconds or ticks depending on a setting.
 """
 
 from enum import Enum

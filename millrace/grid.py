@@ -41,7 +41,7 @@ class Grid:
                 footer_style="bold",
                 justify="right" if column.numeric else "left",
                 min_width=max(map(len, cells)) if column.numeric else None,  # a number is never cut
-                no_wrap=column.numeric or not self.fold,
+                no_wrap=column.numeric,
                 overflow="fold" if self.fold else "ellipsis",
             )
         for row in self.rows:

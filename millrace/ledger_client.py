@@ -63,6 +63,6 @@ def _sentence(error: ClickHouseError) -> str:
     if getattr(error, "code", None) in _NO_TABLE and "usage" in str(error):
         return "The ledger has no tables yet: `millrace analytics` makes them when it starts."
     text = _PREFIX.sub("", str(error))
-    for end in (" (for url ", " (version ", " In scope ", ": In scope ", ": While "):
+    for end in (" (for url ", " (version ", ". Expected one of", " In scope ", ": In scope ", ": While "):
         text = text.partition(end)[0]
     return " ".join(_NAME.sub("", text).split())

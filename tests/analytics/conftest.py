@@ -1,0 +1,47 @@
+"""The embedded engine in the tests' own process (one per process): each test has a database of its own in it."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from analytics.health import Health
+from analytics.http_server import serving
+from analytics.ledger import Ledger
+from analytics.query_engine import QueryEngine
+from analytics.query_port import application
+from contracts.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def engine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    settings = Settings(clickhouse_path=tmp_path_factory.mktemp("clickhouse"), clickhouse_database="default")
+    with_engine = QueryEngine(settings)  # keeps the engine open between tests
+    yield settings
+    with_engine.close()
+
+
+@pytest.fixture
+def embedded(engine_folder: Settings) -> Settings:
+    limits = {"query_max_seconds": 2, "query_max_memory_mb": 256, "query_max_result_mb": 8}
+    return engine_folder.model_copy(update={"clickhouse_database": f"test_{uuid4().hex[:8]}", **limits})
+
+
+@pytest.fixture
+def ledger(embedded: Settings) -> Iterator[Ledger]:
+    ledger = Ledger.open(embedded)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+async def query_port(embedded: Settings, ledger: Ledger, health: Health) -> AsyncIterator[int]:
+    engine = QueryEngine(embedded)
+    async with serving(application(embedded, health, engine), "127.0.0.1", 0) as port:
+        yield port
+    engine.close()
