@@ -14,14 +14,19 @@ from contracts.topics import LANES, Topics
 from inference.claims import Claims, Place
 from inference.engine import EngineDied
 from inference.generation import Assignment, Generator
+from inference.lanes import Lanes
 from inference.offsets import OffsetTracker
 from inference.outbox import Outbox
 
 log = structlog.get_logger()
 _POLL_MS = 1000
+_AHEAD = 128  # records fetched ahead in each lane, so that a place in the batch is never empty for a fetch's time
 # Between two polls there may be a whole generation, since a full engine takes nothing. Kafka needn't know: heartbeats
 # say that this process lives, and they stop with its event loop.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
+_FETCH_WAIT_MS = (
+    100  # one fetch per broker is under way: an idle lane's long poll must not keep the other from fetching
+)
 
 
 class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -42,12 +47,14 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outbox = outbox
         self._room = room
         self._die = die
-        self._lanes = [Topics.of(settings).work(model, lane) for lane in LANES]
+        self._topics = [Topics.of(settings).work(model, lane) for lane in LANES]
+        self._lanes = Lanes(self._topics, _AHEAD)
         self._consumer = _kafka_consumer(model, settings)
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
-        self._freed = asyncio.Event()
+        self._wanting = asyncio.Event()  # a lane runs short
+        self._stopping = False
         self._finished = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
         self._committing = asyncio.Lock()
@@ -55,18 +62,23 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Raises KafkaError when no broker answers."""
-        self._consumer.subscribe(self._lanes, listener=self)
+        self._consumer.subscribe(self._topics, listener=self)
         await self._consumer.start()
+        # By default aiokafka fetches nothing more from a broker for 100 ms after records came that weren't taken yet:
+        # batch work that waits for room would hold up interactive work.
+        self._consumer._fetcher._prefetch_backoff = 0  # noqa: SLF001 - there is no setting for it
 
     async def run(self) -> None:
-        """Takes work until cancelled."""
+        """Takes work until cancelled. Raises KafkaError when that can't go on."""
         committer = asyncio.create_task(self._commit_regularly(), name=f"commit {self.model}")
         try:
             while True:
-                await self._wait_for_room()
-                for record in await self._take():
-                    self._accept(record)
+                self._wanting.clear()
+                self._lanes.put(await self._fetch())
+                self._fill()
+                await self._wanting.wait()
         finally:
+            self._stopping = True
             committer.cancel()
             await asyncio.wait({committer})
 
@@ -85,6 +97,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """What is finished is committed while the partitions are still ours; what runs goes on."""
+        self._lanes.clear()
         await self._commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -93,31 +106,31 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._trackers.setdefault(partition, OffsetTracker()).assigned()
         self.joined.set()
 
-    async def _wait_for_room(self) -> None:
-        while len(self._running) >= self._room:
-            self._freed.clear()
-            await self._freed.wait()
-
-    async def _take(self) -> list[ConsumerRecord]:
-        """As many records as there is room for: interactive ones, and batch work only when there are none."""
-        room = self._room - len(self._running)
-        assigned = self._consumer.assignment()
+    async def _fetch(self) -> list[ConsumerRecord]:
+        """More records of the lanes that run short, or none within a poll's time. Raises KafkaError."""
+        short = self._lanes.short()
+        wanted = [partition for partition in self._consumer.assignment() if partition.topic in short]
         try:
-            for topic in self._lanes:
-                partitions = [partition for partition in assigned if partition.topic == topic]
-                if partitions and (found := await self._consumer.getmany(*partitions, max_records=room)):
-                    return _flat(found)
-            return _flat(await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=room))
+            found = await self._consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_AHEAD)
         except KafkaError as error:
             if not error.retriable:
                 raise
             log.warning("Kafka hesitates.", model=self.model, error=repr(error))
             await asyncio.sleep(_POLL_MS / 1000)
             return []
+        return [record for records in found.values() for record in records]
+
+    def _fill(self) -> None:
+        """Starts what waits, as far as there is room."""
+        while len(self._running) < self._room and (record := self._lanes.pop()):
+            self._accept(record)
+        if self._lanes.short():
+            self._wanting.set()
 
     def _accept(self, record: ConsumerRecord) -> None:
         partition = TopicPartition(record.topic, record.partition)
         if not self._trackers[partition].deliver(record.offset):
+            self._finished.set()  # it may have ended between two assignments: only now can that be committed
             return
         place = Place(partition, record.offset)
         identity = (record.key or b"", header(record.headers, "claim") or b"")
@@ -141,12 +154,13 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._freed.set()
-        if task.cancelled() or not (error := task.exception()):
-            return
+        error = None if task.cancelled() else task.exception()
         if isinstance(error, EngineDied):
             self._die(f"The engine of {self.model} died: {error.message}")
-        self._die(f"An outcome of {self.model} could not be published: {error!r}")
+        elif error:
+            self._die(f"An outcome of {self.model} could not be published: {error!r}")
+        elif not self._stopping:
+            self._fill()
 
     def _mark(self, places: list[Place]) -> None:
         for place in places:
@@ -189,10 +203,6 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._trackers[partition].committed(position)
 
 
-def _flat(found: dict[TopicPartition, list[ConsumerRecord]]) -> list[ConsumerRecord]:
-    return [record for records in found.values() for record in records]
-
-
 def _kafka_consumer(model: str, settings: Settings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **client_options(settings),
@@ -203,4 +213,5 @@ def _kafka_consumer(model: str, settings: Settings) -> AIOKafkaConsumer:
         heartbeat_interval_ms=settings.worker_session_timeout_ms // 6,
         max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
         metadata_max_age_ms=5000,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )

@@ -64,6 +64,7 @@ def sampling_params(job: Job, space: int) -> Any:
     body = job.body
     default = space if job.operation == "chat" else min(space, _COMPLETION_TOKENS)
     chosen = {name: body[name] for name in _SAMPLING if body.get(name) is not None}
+    refusals: tuple[type[Exception], ...] = (*client_errors(), TypeError, ValueError)
     try:
         if body.get("logit_bias"):
             chosen["logit_bias"] = {int(token): float(bias) for token, bias in body["logit_bias"].items()}
@@ -74,7 +75,7 @@ def sampling_params(job: Job, space: int) -> Any:
             structured_outputs=_structure(body.get("response_format")),
             output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,
         )
-    except (*client_errors(), TypeError, ValueError) as error:
+    except refusals as error:
         raise InvalidRequest(str(error)) from error
 
 
