@@ -26,8 +26,10 @@ TIMED = SyntheticTiming(step_us=2000, prefill_us_per_token=0, decode_us_per_sequ
 async def running(spec: ModelSpec, **settings: Any) -> AsyncIterator[SyntheticEngine]:
     engine = SyntheticEngine("small", spec, Settings(**settings))
     await engine.start()
-    yield engine
-    await engine.close()
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 async def answer(body: dict[str, Any], timing: SyntheticTiming = INSTANT, **spec: Any) -> list[Step]:
