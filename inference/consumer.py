@@ -14,7 +14,7 @@ from contracts.topics import LANES, Topics
 from inference.claims import Claims, Place
 from inference.engine import EngineDied
 from inference.generation import Assignment, Generator
-from inference.lanes import Lanes
+from inference.lane import Lane
 from inference.offsets import OffsetTracker
 from inference.outbox import Outbox
 
@@ -47,13 +47,12 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._outbox = outbox
         self._room = room
         self._die = die
-        self._topics = [Topics.of(settings).work(model, lane) for lane in LANES]
-        self._lanes = Lanes(self._topics, _AHEAD)
+        self._lanes = [Lane(Topics.of(settings).work(model, lane), _AHEAD) for lane in LANES]
         self._consumer = _kafka_consumer(model, settings)
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._claims = Claims()
         self._running: set[asyncio.Task[None]] = set()
-        self._wanting = asyncio.Event()  # a lane runs short
+        self._dealt = asyncio.Event()
         self._stopping = False
         self._finished = asyncio.Event()
         self._committed: dict[TopicPartition, int] = {}
@@ -62,7 +61,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Raises KafkaError when no broker answers."""
-        self._consumer.subscribe(self._topics, listener=self)
+        self._consumer.subscribe([lane.topic for lane in self._lanes], listener=self)
         await self._consumer.start()
         # By default aiokafka fetches nothing more from a broker for 100 ms after records came that weren't taken yet:
         # batch work that waits for room would hold up interactive work.
@@ -70,17 +69,15 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def run(self) -> None:
         """Takes work until cancelled. Raises KafkaError when that can't go on."""
-        committer = asyncio.create_task(self._commit_regularly(), name=f"commit {self.model}")
+        tasks = [asyncio.create_task(self._follow(lane), name=lane.topic) for lane in self._lanes]
+        tasks.append(asyncio.create_task(self._commit_regularly(), name=f"commit {self.model}"))
         try:
-            while True:
-                self._wanting.clear()
-                self._lanes.put(await self._fetch())
-                self._fill()
-                await self._wanting.wait()
+            await asyncio.gather(*tasks)
         finally:
             self._stopping = True
-            committer.cancel()
-            await asyncio.wait({committer})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def stop(self, drain_seconds: float) -> None:
         """Finishes what runs, as far as it can in that time; aborts the rest, which stays uncommitted; leaves."""
@@ -97,21 +94,33 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """What is finished is committed while the partitions are still ours; what runs goes on."""
-        self._lanes.clear()
+        for lane in self._lanes:
+            lane.clear()
         await self._commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._committed.clear()
         for partition in assigned:
             self._trackers.setdefault(partition, OffsetTracker()).assigned()
+        self._dealt.set()
         self.joined.set()
 
-    async def _fetch(self) -> list[ConsumerRecord]:
-        """More records of the lanes that run short, or none within a poll's time. Raises KafkaError."""
-        short = self._lanes.short()
-        wanted = [partition for partition in self._consumer.assignment() if partition.topic in short]
+    async def _follow(self, lane: Lane) -> None:
+        """Fetches a lane's records ahead of their turn, and starts what there is room for."""
+        while True:
+            await lane.until_short()
+            lane.put(await self._fetch(lane))
+            self._fill()
+
+    async def _fetch(self, lane: Lane) -> list[ConsumerRecord]:
+        """More records, or none within a poll's time. Raises KafkaError."""
+        partitions = [partition for partition in self._consumer.assignment() if partition.topic == lane.topic]
+        if not partitions:
+            self._dealt.clear()
+            await self._dealt.wait()
+            return []
         try:
-            found = await self._consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_AHEAD)
+            found = await self._consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=_AHEAD)
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -121,11 +130,12 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return [record for records in found.values() for record in records]
 
     def _fill(self) -> None:
-        """Starts what waits, as far as there is room."""
-        while len(self._running) < self._room and (record := self._lanes.pop()):
+        """Starts what waits, as far as there is room; batch work only when no interactive work waits."""
+        while len(self._running) < self._room and not self._stopping:
+            record = next((record for lane in self._lanes if (record := lane.pop())), None)
+            if record is None:
+                return
             self._accept(record)
-        if self._lanes.short():
-            self._wanting.set()
 
     def _accept(self, record: ConsumerRecord) -> None:
         partition = TopicPartition(record.topic, record.partition)
@@ -159,7 +169,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._die(f"The engine of {self.model} died: {error.message}")
         elif error:
             self._die(f"An outcome of {self.model} could not be published: {error!r}")
-        elif not self._stopping:
+        else:
             self._fill()
 
     def _mark(self, places: list[Place]) -> None:
