@@ -1,0 +1,124 @@
+"""Dedupe: one run per key, however often and by whichever way it is asked for.
+
+A record claims its key when nothing live holds it; the claim's place on `requests` is the epoch of the run. A record
+that comes again at the claim's own offset is a replay after a crash and goes on again, since going on twice is
+harmless and never going on is a lost request. Anything else on a held key is a duplicate, and joins or is answered.
+"""
+
+from contracts.catalogue import Catalogue
+from contracts.envelope import Claim, RequestType
+from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, UnknownRequest
+from contracts.kafka import header
+from contracts.keys import RequestKey
+from contracts.topics import REQUEST_TABLE, Topics
+from streams.dead_letters import dead_letter
+from streams.entry import MAX_WAITERS, Decision, Entry
+from streams.intake import Intake, Request
+from streams.partition import partition_of
+from streams.records import Output, Record
+from streams.replies import Replies
+from streams.stage import House, Keyed, Stage
+
+STAGE = "dedupe"
+_RETRY_CROWD_MS = 1000
+
+
+def dedupe(house: House) -> Stage:
+    settings = house.settings
+    window_ms = settings.idempotency_window_hours * 3_600_000
+    decide = Dedupe(house.topics, house.catalogue, settings.request_partitions, window_ms).decide
+    partitions = settings.request_partitions
+    return Stage(STAGE, house.topics.requests, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide))
+
+
+class Dedupe:
+    """`partitions` is how many `requests` has."""
+
+    def __init__(self, topics: Topics, catalogue: Catalogue, partitions: int, window_ms: int) -> None:
+        self._topics = topics
+        self._partitions = partitions
+        self._window_ms = window_ms
+        self._intake = Intake(catalogue)
+        self._replies = Replies(topics)
+
+    def decide(self, entry: Entry | None, record: Record) -> Decision:
+        try:
+            key = RequestKey.decode(record.key)
+        except InvalidRequest as error:
+            return Decision(entry, [dead_letter(self._topics, STAGE, record, error.message)])
+        home = partition_of(key.encode(), self._partitions)
+        if home != record.partition:
+            return Decision(entry, self._move(record, home))
+        try:
+            return self._serve(entry, record, key)
+        except InvalidRequest as error:
+            refusal = self._replies.refuse(record, error)
+            return Decision(entry, [dead_letter(self._topics, STAGE, record, error.message), refusal])
+
+    def _move(self, record: Record, home: int) -> list[Output]:
+        """A producer with another partitioner: to the partition that owns the key, once."""
+        if header(record.headers, "moved") is not None:
+            return [dead_letter(self._topics, STAGE, record, f"Moved already, and {home} is its partition.")]
+        return [Output(self._topics.requests, record.key, record.value, [*record.headers, ("moved", b"1")], home)]
+
+    def _serve(self, entry: Entry | None, record: Record, key: RequestKey) -> Decision:
+        """Raises InvalidRequest on a record that isn't what it should be."""
+        envelope = self._intake.envelope(record, key)
+        address = self._replies.address_of(record)
+        held = entry if entry and record.timestamp < entry.accepted_at + self._window_ms else None
+        if envelope.ce_type is RequestType.REQUEST:
+            request = self._intake.request(record, envelope)
+            return self._ask(entry, record, request, address)
+        if held is None:
+            unknown = UnknownRequest(f"There is no request {key.idempotency_key!r}, or its window has passed.")
+            return Decision(entry, [self._replies.refuse(record, unknown)])
+        if envelope.ce_type is RequestType.ATTACH and held.answer is None:
+            return self._join(held, record, address, [self._replies.state(record, held)])
+        return Decision(entry, [self._replies.state(record, held)])
+
+    def _ask(self, entry: Entry | None, record: Record, request: Request, address: str) -> Decision:
+        if entry and entry.claim == (record.partition, record.offset):
+            return Decision(entry, [] if entry.answer else [self._forward(entry, record, request)])
+        if entry is None or entry.claimable(record.timestamp, self._window_ms):
+            claimed = _claim(entry, record, request, address)
+            return Decision(claimed, [self._forward(claimed, record, request)])
+        if entry.fingerprint != request.digest.fingerprint:
+            return Decision(entry, [self._replies.refuse(record, _REUSED)])
+        if entry.answer:
+            return Decision(entry, [self._replies.replay(record, entry)])
+        return self._join(entry, record, address, [])
+
+    def _join(self, entry: Entry, record: Record, address: str, outputs: list[Output]) -> Decision:
+        joined = entry.with_waiter(address)
+        if joined is None:
+            return Decision(entry, [self._replies.refuse(record, _CROWDED, retry_after_ms=_RETRY_CROWD_MS)])
+        return Decision(joined, outputs)
+
+    def _forward(self, entry: Entry, record: Record, request: Request) -> Output:
+        key = record.key or b""
+        headers = [
+            *request.headers,
+            ("request-key", key),
+            ("claim", str(entry.claim).encode()),
+            ("accepted-at", str(entry.accepted_at).encode()),
+            ("deduped-at", str(entry.deduped_at).encode()),
+        ]
+        return Output(self._topics.admitted, key.partition(b":")[0], record.value, headers)
+
+
+_REUSED = IdempotencyKeyReused(
+    "This idempotency key was used with another request body; use a new key.", param="Idempotency-Key"
+)
+_CROWDED = RateLimited(f"More than {MAX_WAITERS} callers wait for this request already; fetch its state instead.")
+
+
+def _claim(before: Entry | None, record: Record, request: Request, address: str) -> Entry:
+    claimed = Entry(
+        fingerprint=request.digest.fingerprint,
+        claim=Claim(record.partition, record.offset),
+        accepted_at=record.timestamp,
+        deduped_at=record.seen_at,
+        model=request.digest.requested_model,
+        reply_to=address,
+    )
+    return claimed.after(before)

@@ -1,0 +1,126 @@
+"""One key's entry in the `requests` table: who claimed it, who waits for it, and how it ended.
+
+On the wire: a version byte, a JSON array of the fields, a newline, the answer's bytes as they came.
+"""
+
+from typing import Any, NamedTuple, Self
+
+import orjson
+
+from contracts.envelope import Claim
+from contracts.outcomes import Outcome
+from streams.records import Output
+
+VERSION = b"\x01"
+MAX_WAITERS = 64
+
+
+class Answer(NamedTuple):
+    """A stored outcome: everything that its frames and its usage event are made of again on a replay."""
+
+    outcome: Outcome
+    status: int  # HTTP
+    settled_by: str  # <partition>.<offset> of the completions record that won
+    finished_at: int
+    model: str
+    run: str
+    sequence: int
+    position: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    retry_after_ms: int | None
+    cost_nano: int
+    price_version: str
+
+
+class Entry(NamedTuple):
+    """`reply_to` and `waiters` are reply addresses; the empty one means `responses`, by key."""
+
+    fingerprint: str
+    claim: Claim
+    accepted_at: int
+    deduped_at: int
+    model: str  # as asked for
+    reply_to: str
+    waiters: tuple[str, ...] = ()
+    answer: Answer | None = None
+    body: bytes = b""
+    previous: "Entry | None" = None  # turned away before: kept for a replay of what it published
+
+    @property
+    def addresses(self) -> list[str]:
+        return [self.reply_to, *self.waiters]
+
+    def claimable(self, at: int, window_ms: int) -> bool:
+        """Whether a new record may take the key: the window has passed, or what ended was turned away unrun."""
+        turned_away = self.answer is not None and not self.answer.outcome.stored
+        return turned_away or at >= self.accepted_at + window_ms
+
+    def with_waiter(self, address: str) -> Self | None:
+        """None when too many wait already."""
+        if address == self.reply_to or address in self.waiters:
+            return self
+        return self._replace(waiters=(*self.waiters, address)) if len(self.waiters) < MAX_WAITERS else None
+
+    def settled_by(self, completion: str) -> "Entry | None":
+        """This entry, or the one before it, if that completions record ended it."""
+        for entry in (self, self.previous):
+            if entry and entry.answer and entry.answer.settled_by == completion:
+                return entry
+        return None
+
+    def after(self, before: Self | None) -> Self:
+        """Take the key from one that was turned away, whose frames and usage event may have died in a crash."""
+        turned_away = before is not None and before.answer is not None and not before.answer.outcome.stored
+        return self._replace(previous=before._replace(previous=None)) if before and turned_away else self
+
+    def encode(self) -> bytes:
+        return b"%b%b\n%b" % (VERSION, orjson.dumps(_head(self)), self.body)
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Raises ValueError on a version that this code doesn't know."""
+        if value[:1] != VERSION:
+            raise ValueError(f"an entry of version {value[:1].hex()}")
+        end = value.index(b"\n")
+        return cls._of(orjson.loads(value[1:end]), value[end + 1 :])
+
+    @classmethod
+    def _of(cls, head: list[Any], body: bytes) -> Self:
+        fingerprint, partition, offset, accepted, deduped, model, reply_to, waiters, answer, previous = head
+        return cls(
+            fingerprint,
+            Claim(partition, offset),
+            accepted,
+            deduped,
+            model,
+            reply_to,
+            tuple(waiters),
+            Answer(Outcome(answer[0]), *answer[1:]) if answer else None,
+            body,
+            cls._of(previous[0], previous[1].encode("latin-1")) if previous else None,
+        )
+
+
+def _head(entry: Entry) -> list[Any]:
+    previous = entry.previous
+    return [
+        entry.fingerprint,
+        entry.claim.partition,
+        entry.claim.offset,
+        entry.accepted_at,
+        entry.deduped_at,
+        entry.model,
+        entry.reply_to,
+        entry.waiters,
+        [*entry.answer] if entry.answer else None,
+        [_head(previous), previous.body.decode("latin-1")] if previous else None,
+    ]
+
+
+class Decision(NamedTuple):
+    """The key's entry from now on, and what is published."""
+
+    entry: Entry | None
+    outputs: list[Output]

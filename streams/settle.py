@@ -1,0 +1,175 @@
+"""Settle: the first outcome of a claim is the answer, for everybody and for the bill; a later one is waste.
+
+Everything that is published comes from the completions record, the price table and the entry, so a record that comes
+again after a crash publishes the same bytes again.
+"""
+
+from contracts.completion import Completion
+from contracts.envelope import Admitted, Claim
+from contracts.errors import InvalidRequest, error_body
+from contracts.keys import RequestKey
+from contracts.outcomes import Outcome
+from contracts.prices import PriceTable
+from contracts.tags import parse_tags
+from contracts.topics import REQUEST_TABLE, Topics
+from contracts.usage import UsageEvent, UsageKind, event_id
+from streams.dead_letters import dead_letter
+from streams.entry import Answer, Decision, Entry
+from streams.records import Output, Record
+from streams.replies import Replies
+from streams.stage import House, Keyed, Stage
+
+STAGE = "settle"
+
+
+class Ended(Admitted, Completion):
+    """Headers on `completions`. What meter and route add is missing when they turned the request away."""
+
+    model: str = ""
+    route: str = ""
+    complexity: float = 0.0
+    router_version: str = ""
+    reserved_tokens: int = 0
+    admitted_at: int | None = None
+
+
+def settle(house: House) -> Stage:
+    settings = house.settings
+    decide = Settle(house.topics, house.prices, settings.idempotency_window_hours * 3_600_000).decide
+    partitions = settings.request_partitions
+    return Stage(STAGE, house.topics.completions, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide))
+
+
+class Settle:
+    def __init__(self, topics: Topics, prices: PriceTable, window_ms: int) -> None:
+        self._topics = topics
+        self._prices = prices
+        self._window_ms = window_ms
+        self._replies = Replies(topics)
+
+    def decide(self, entry: Entry | None, record: Record) -> Decision:
+        try:
+            key = RequestKey.decode(record.key)
+            ended = Ended.from_headers(record.headers)
+            claim = Claim.parse(ended.claim)
+        except InvalidRequest as error:
+            return Decision(entry, [dead_letter(self._topics, STAGE, record, error.message)])
+        if entry and (again := entry.settled_by(record.position)):
+            return Decision(entry, self._publish(again, record, key, ended))
+        if self._is_first(entry, claim, ended):
+            settled = self._settle(entry, record, ended, claim)
+            return Decision(settled, self._publish(settled, record, key, ended))
+        return Decision(entry, self._waste(record, key, ended))
+
+    def _is_first(self, entry: Entry | None, claim: Claim, ended: Ended) -> bool:
+        """A claim newer than the entry's was made before a crash, and the entry lost its news. It may end what could
+        be claimed; but not what runs: those who wait for that would never be told."""
+        if entry is None:
+            return True
+        if entry.answer is None:
+            return claim == entry.claim
+        return claim > entry.claim and entry.claimable(ended.accepted_at, self._window_ms)
+
+    def _settle(self, entry: Entry | None, record: Record, ended: Ended, claim: Claim) -> Entry:
+        cost, price_version = self._bill(record, ended)
+        held = entry if entry and entry.claim == claim else self._entry_of(record, ended, claim).after(entry)
+        answer = Answer(
+            outcome=ended.outcome,
+            status=ended.status,
+            settled_by=record.position,
+            finished_at=ended.finished_at,
+            model=ended.model,
+            run=ended.run,
+            sequence=ended.sequence,
+            position=ended.position,
+            prompt_tokens=ended.prompt_tokens,
+            cached_tokens=ended.cached_tokens,
+            completion_tokens=ended.completion_tokens,
+            retry_after_ms=ended.retry_after_ms,
+            cost_nano=cost,
+            price_version=price_version,
+        )
+        return held._replace(answer=answer, body=record.value or _explain(ended))
+
+    def _entry_of(self, record: Record, ended: Ended, claim: Claim) -> Entry:
+        """The claim as the completion's own headers tell it: the entry may be gone, or older."""
+        try:
+            reply_to = self._replies.address_of(record)
+        except InvalidRequest:
+            reply_to = ""
+        return Entry(
+            ended.fingerprint, claim, ended.accepted_at, ended.deduped_at, ended.requested_model, reply_to=reply_to
+        )
+
+    def _bill(self, record: Record, ended: Ended) -> tuple[int, str]:
+        """Nano-dollars, and the price table's version; none when the model has no price."""
+        price = self._prices.find(ended.model, ended.model_version, record.timestamp)
+        if price is None:
+            return 0, ""
+        if not ended.outcome.billed:
+            return 0, self._prices.version
+        cost = price.cost(ended.prompt_tokens, ended.cached_tokens, ended.completion_tokens)
+        return cost, self._prices.version
+
+    def _publish(self, entry: Entry, record: Record, key: RequestKey, ended: Ended) -> list[Output]:
+        answer = entry.answer
+        assert answer is not None, "only a settled entry is published"
+        usage = _usage(record, key, ended, cost_nano=answer.cost_nano, price_version=answer.price_version)
+        frames = self._replies.answer(key.encode(), entry, entry.addresses)
+        return [*frames, self._usage(usage)]
+
+    def _waste(self, record: Record, key: RequestKey, ended: Ended) -> list[Output]:
+        """A run that came too late is counted, unbilled; that also releases what it has reserved. What the meter turned
+        away never ran and holds nothing."""
+        if ended.outcome is Outcome.REJECTED and not ended.reserved_tokens:
+            return []
+        return [self._usage(_usage(record, key, ended, kind=UsageKind.WASTE))]
+
+    def _usage(self, usage: UsageEvent) -> Output:
+        return Output(self._topics.usage, usage.tenant.encode(), usage.model_dump_json().encode(), [])
+
+
+def _usage(
+    record: Record,
+    key: RequestKey,
+    ended: Ended,
+    *,
+    kind: UsageKind = UsageKind.USAGE,
+    cost_nano: int = 0,
+    price_version: str = "",
+) -> UsageEvent:
+    same = {name: getattr(ended, name) for name in _SAME}
+    return UsageEvent(
+        **same,
+        event_id=event_id(str(key.encode(), "ascii"), ended.claim, record.position if kind is UsageKind.WASTE else ""),
+        event_time=record.timestamp,
+        kind=kind,
+        tenant=key.tenant,
+        idempotency_key=key.idempotency_key,
+        tags=_tags(ended.tags),
+        streamed=ended.stream,
+        price_version=price_version,
+        cost_nano=cost_nano,
+        trace_id=_trace_id(ended.traceparent),
+    )
+
+
+_SAME = [name for name in UsageEvent.model_fields if name in Ended.model_fields and name not in ("tenant", "tags")]
+
+
+def _tags(text: str) -> dict[str, str]:
+    try:
+        return parse_tags(text)
+    except InvalidRequest:  # dedupe lets none through; a worker's slip mustn't cost the answer
+        return {}
+
+
+def _trace_id(traceparent: str) -> str:
+    """W3C: version-trace_id-parent_id-flags."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) >= 4 else ""
+
+
+def _explain(ended: Ended) -> bytes:
+    """An outcome without a body of its own."""
+    return error_body(f"The request has {ended.outcome.replace('_', ' ')}.", "server_error", ended.outcome.value)

@@ -1,0 +1,60 @@
+"""A stage: one source topic, one table, one decision. What it is to the shell that carries it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from contracts.catalogue import Catalogue
+from contracts.prices import PriceTable
+from contracts.settings import Settings
+from contracts.topics import Topics
+from streams.entry import Decision, Entry
+from streams.records import Output, Record
+from streams.state import State
+
+
+class House(NamedTuple):
+    """What every stage is built from."""
+
+    settings: Settings
+    topics: Topics
+    catalogue: Catalogue
+    prices: PriceTable
+
+
+class Batch(Protocol):
+    """A stage at work on one batch of one partition."""
+
+    def decide(self, record: Record) -> list[Output]: ...
+
+    def close(self) -> None:
+        """After the last record: put what is left to put."""
+
+
+class Stage(NamedTuple):
+    """Stages that name the same table share it: their source topics have its number of partitions."""
+
+    name: str
+    source: str  # topic
+    table: str
+    partitions: int
+    open: Callable[[State], Batch]
+    state_first: bool = False  # nothing goes out before its state is in Kafka: costs a round trip
+
+
+class Keyed:
+    """The batch of a stage that decides about one entry at a time: the one of the record's own key."""
+
+    def __init__(self, state: State, decide: Callable[[Entry | None, Record], Decision]) -> None:
+        self._state = state
+        self._decide = decide
+
+    def decide(self, record: Record) -> list[Output]:
+        stored = self._state.get(record.key) if record.key else None
+        before = Entry.decode(stored) if stored else None
+        entry, outputs = self._decide(before, record)
+        if record.key and entry is not None and entry is not before:
+            self._state.put(record.key, entry.encode())
+        return outputs
+
+    def close(self) -> None:
+        """Nothing is left to put."""

@@ -1,0 +1,15 @@
+"""Every stage, in the order of a request's way through them. A new stage is one file and one line here."""
+
+from streams.dedupe import dedupe
+from streams.meter import meter, tally
+from streams.settle import settle
+from streams.stage import House, Stage
+
+
+def stages(house: House) -> list[Stage]:
+    return [
+        dedupe(house),
+        meter(house),
+        settle(house),
+        tally(house),
+    ]

@@ -1,0 +1,161 @@
+"""Any order of requests, duplicates, runs and crashes: accepted once, answered once, billed once."""
+
+from collections import defaultdict
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.envelope import RequestType
+from contracts.outcomes import Outcome
+from contracts.settings import Settings
+from contracts.usage import UsageEvent, UsageKind
+from streams.bucket import MINUTE_MS
+from streams.tenants import Hold, Reservation, Tenant, Tokens, used_key
+from tests.streams.actors import ask, body, finish, frames, text, work_records
+from tests.streams.world import Produced, World
+
+KEYS = [f"acme:k{number}" for number in range(3)]
+ADDRESSES = ["", "responses/0", "responses.mine"]
+BODIES = [body("hello"), body("hello"), body("another")]
+OUTCOMES = [Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REJECTED, Outcome.CANCELLED]
+LIMIT = 60  # tokens a minute: a few requests' worth
+STEPS = 120
+
+
+class Story:
+    """Time stands still, so the bucket's level is the limit less what was reserved or used, to the token."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.world = World(Settings(request_partitions=2, tenant_partitions=1, tokens_per_minute=LIMIT))
+        self.asked: list[Produced] = []
+
+    def tell(self) -> None:
+        happens = {self._post: 4, self._look: 1, self._take: 12, self._land: 10, self._run: 5, self._crash: 2}
+        for step in self.random.choices([*happens], [*happens.values()], k=STEPS):
+            step()
+        self._end()
+
+    def _post(self) -> None:
+        key, value, address = (self.random.choice(choices) for choices in (KEYS, BODIES, ADDRESSES))
+        self.asked.append(ask(self.world, key, value, reply_to=address))
+
+    def _look(self) -> None:
+        kind = self.random.choice([RequestType.ATTACH, RequestType.LOOKUP])
+        self.asked.append(ask(self.world, self.random.choice(KEYS), kind=kind, reply_to=self.random.choice(ADDRESSES)))
+
+    def _take(self) -> None:
+        waiting = [
+            (stage.name, partition)
+            for stage in self.world.stages.values()
+            for partition in range(stage.partitions)
+            if self.world.waiting(stage, partition)
+        ]
+        if waiting:
+            self.world.take(*self.random.choice(waiting), self.random.randint(1, 3))
+
+    def _land(self) -> None:
+        if self.world.in_flight:
+            self.world.land(self.random.choice(self.world.in_flight))
+
+    def _run(self) -> None:
+        work = work_records(self.world)
+        if work:
+            chosen = self.random.choice((self._unfinished() or work) if self.random.random() < 0.7 else work)
+            finish(self.world, chosen, self.random.choice(OUTCOMES), completion_tokens=self.random.randint(0, 8))
+
+    def _crash(self) -> None:
+        luck = self.random.random()
+        self.world.crash(lambda: self.random.random() < luck)
+
+    def _end(self) -> None:
+        self.world.settle_down()
+        while unfinished := self._unfinished():
+            for work in unfinished:
+                finish(self.world, work)
+            self.world.settle_down()
+        self._check_runs()
+        self._check_answers()
+        events = [UsageEvent.model_validate_json(value) for value in self._check_usage()]
+        self._check_reservations(events)
+        assert not self.world.records("dead-letters")
+
+    def _unfinished(self) -> list[Produced]:
+        done = {text(record, "claim") for record in self.world.records("completions")}
+        return [work for work in work_records(self.world) if text(work, "claim") not in done]
+
+    def _check_runs(self) -> None:
+        """What claimed a key went on to a worker, or was turned away: nothing hangs."""
+        ended = {text(record, "claim") for record in self.world.records("completions")}
+        assert {text(record, "claim") for record in self.world.records("admitted")} <= ended
+
+    def _check_answers(self) -> None:
+        """Whoever asked was told the end; whoever was told one claim's end was told the same."""
+        ends = [
+            frame
+            for topic in ("responses", "responses.mine")
+            for frame in frames(self.world, topic)
+            if text(frame, "kind") != "delta"
+        ]
+        for record in self.asked:
+            assert any(_answers(frame, record) for frame in ends), record
+        said: defaultdict[str, set[tuple[str, str, bytes]]] = defaultdict(set)
+        for frame in ends:
+            if text(frame, "kind") != "state" and text(frame, "claim"):
+                said[text(frame, "claim")].add((text(frame, "kind"), text(frame, "status"), frame.value))
+        assert all(len(different) == 1 for different in said.values()), said
+
+    def _check_usage(self) -> set[bytes]:
+        """One event per claim, byte for byte, and at most one of a key is kept as its answer."""
+        by_id: defaultdict[str, set[bytes]] = defaultdict(set)
+        kept: defaultdict[str, set[str]] = defaultdict(set)
+        usage: defaultdict[str, set[str]] = defaultdict(set)
+        for record in self.world.records("usage"):
+            event = UsageEvent.model_validate_json(record.value)
+            by_id[event.event_id].add(record.value)
+            if event.kind is UsageKind.USAGE:
+                usage[event.claim].add(event.event_id)
+                if event.outcome.stored:
+                    kept[event.idempotency_key].add(event.event_id)
+            else:
+                assert event.cost_nano == 0
+        assert all(len(values) == 1 for values in by_id.values()), by_id
+        assert all(len(ids) == 1 for ids in usage.values()), usage
+        assert all(len(ids) == 1 for ids in kept.values()), kept
+        return set.union(*by_id.values()) if by_id else set()
+
+    def _check_reservations(self, events: list[UsageEvent]) -> None:
+        """Each reserved token was given back once: what is missing from the bucket is what was used, and counted."""
+        table = self.world.tables["tenants", 0]
+        reservations = [Reservation.decode(value) for key, value in table.entries.items() if key.startswith(b"r\0")]
+        assert all(reservation.hold is not Hold.OPEN for reservation in reservations)
+        billed = [event for event in events if event.kind is UsageKind.USAGE and event.outcome.billed]
+        used = sum(event.prompt_tokens + event.completion_tokens for event in billed)
+        stored = table.get(b"t\0acme")
+        level = Tenant.decode(stored).bucket.level if stored else LIMIT * MINUTE_MS
+        assert level == (LIMIT - used) * MINUTE_MS
+        counted = table.get(used_key("acme", "small", ""))
+        assert (Tokens.decode(counted) if counted else Tokens()) == _sum(billed)
+
+
+def _answers(frame: Produced, asked: Produced) -> bool:
+    """Meant for this asker alone, or for all who wait and told after it had asked."""
+    address = text(asked, "reply-to").partition("/")[0] or "responses"
+    if frame.key != asked.key or frame.topic != address:
+        return False
+    alone = text(frame, "in-reply-to")
+    return alone == text(asked, "ce_id") if alone else frame.order > asked.order
+
+
+def _sum(events: list[UsageEvent]) -> Tokens:
+    total = Tokens()
+    for event in events:
+        total.add(event)
+    return total
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_whatever_crashes_each_request_is_answered_once_and_billed_once(seed: int) -> None:
+    Story(seed).tell()
