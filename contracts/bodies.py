@@ -121,9 +121,15 @@ def prompt_text(request: ChatCompletionRequest | CompletionRequest) -> str:
 
 
 def fingerprint(operation: Operation, fields: dict[str, Any]) -> str:
-    """32 hex digits; blind to key order, white space and how the answer is delivered, alert to everything else."""
+    """32 hex digits; blind to key order, white space and how the answer is delivered, alert to everything else.
+
+    Raises InvalidRequest on a body that is nested more than 250 levels deep.
+    """
     asked = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
-    canonical = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    try:
+        canonical = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest("The body is nested too deeply.") from None
     return hashlib.blake2b(operation.encode() + b"\n" + canonical, digest_size=16).hexdigest()
 
 
