@@ -10,8 +10,8 @@ from pathlib import Path
 from contracts.errors import StackError
 from contracts.settings import Settings
 from millrace.kafka_config import HOST
-from millrace.ports import free_port, is_open
 from millrace.load_settings import load_stack_settings
+from millrace.ports import free_port, is_open
 
 SAMPLE = "samples/azure_llm_2023_conv_1000.csv"
 SPEED = 10

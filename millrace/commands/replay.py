@@ -21,9 +21,9 @@ def replay(
     from rich.console import Console
 
     from contracts.errors import StackError
+    from millrace.load_settings import load_stack_settings
     from millrace.replay.run import replay as run_replay
     from millrace.stack_file import connected_settings, running_stack
-    from millrace.load_settings import load_stack_settings
 
     folder = load_stack_settings(data_dir).data_dir
     stack = running_stack(folder)

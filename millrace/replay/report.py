@@ -50,7 +50,8 @@ def percentile(values: list[float], share: float) -> float:
 
 def render_report(results: list[Result], ledger: list[LedgerRow], seconds: float) -> RenderableType:
     return Group(
-        _outcomes(results, seconds),
+        _outcomes(results),
+        _rate(client_totals(results), seconds),
         _latency(results),
         _models(results),
         _costs(ledger),
@@ -65,17 +66,20 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _outcomes(results: list[Result], seconds: float) -> Table:
-    totals = client_totals(results)
+def _outcomes(results: list[Result]) -> Table:
     table = _table("\nRequests", "outcome", "requests", "share")
     for outcome, count in Counter(result.outcome for result in results).most_common():
         table.add_row(outcome, f"{count:,}", f"{count / len(results):.1%}")
     retried = sum(result.tries > 1 for result in results)
     table.add_row("[dim]of these retried[/]", f"{retried:,}", f"{retried / len(results):.1%}")
-    rate = f"{len(results) / seconds:,.0f} requests/s, {totals.completion_tokens / seconds:,.0f} output tokens/s"
-    table.caption = f"{seconds:.1f} s: {rate}"
-    table.caption_justify = "left"
     return table
+
+
+def _rate(totals: Totals, seconds: float) -> Text:
+    per_second = (
+        f"{totals.requests / seconds:,.0f} answers/s, {totals.completion_tokens / seconds:,.0f} output tokens/s"
+    )
+    return Text(f"{seconds:.1f} s: {per_second}", style="dim")
 
 
 def _latency(results: list[Result]) -> Table:

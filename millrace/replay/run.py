@@ -1,4 +1,4 @@
-"""One replay from file to report: keys for its tenants, the load with a progress bar, the comparison with the ledger."""
+"""One replay from file to report: keys for its tenants, the load with a progress bar, comparison with the ledger."""
 
 import time
 from pathlib import Path

@@ -38,7 +38,7 @@ async def test_a_request_can_be_followed(
     await ledger("SELECT 1 FROM usage WHERE idempotency_key = {key:String}", 1, key=key)
     ended = await millrace(data_dir, "request", key, "--tenant", "acme")
     assert ended.status == 0, ended
-    for word in ("accepted", "routed", "first token", "succeeded", "small"):
+    for word in ("accepted", "rule simple", "first token", "in the ledger", "succeeded", "small"):
         assert word in ended.out.lower()
 
 
