@@ -37,6 +37,7 @@ def build_app(gateway: Gateway | None) -> FastAPI:
         version=version("millrace"),
         description=documentation.DESCRIPTION,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked on each request whether there is any
         redoc_url=None,
         exception_handlers=cast("Any", {HTTPException: _refuse}),  # any ASGI app will do for a response
     )

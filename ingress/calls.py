@@ -25,7 +25,7 @@ class FrameRecord(Protocol):
 class Call:
     """One caller that waits. A context manager: frames for it are kept from opening to closing."""
 
-    __slots__ = ("_calls", "_frames", "_waiter", "_watcher", "ids", "key", "over", "record")
+    __slots__ = ("_calls", "_frames", "_timer", "_until", "_waiter", "_watcher", "ids", "key", "over", "record")
 
     def __init__(self, calls: "Calls", key: bytes, ce_ids: Iterable[str]) -> None:
         self.key = key
@@ -36,6 +36,8 @@ class Call:
         self._frames: list[RawFrame] = []
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0  # loop time, seconds
 
     def follow(self, receive: Receive) -> None:
         """End the wait when the client hangs up. The request goes on: its answer can be fetched."""
@@ -53,13 +55,11 @@ class Call:
     async def frames(self, until: float) -> list[RawFrame]:
         """Frames since the last call, at least one; none when `until` (loop time, seconds) came or the wait is over."""
         if not self._frames and not self.over:
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = loop.call_at(until, self._wake)
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._wake_at(until)
             try:
                 await self._waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         frames, self._frames = self._frames, []
         return frames
@@ -75,6 +75,8 @@ class Call:
     def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._calls.close(self)
 
     def __enter__(self) -> Self:
@@ -90,6 +92,24 @@ class Call:
             pass
         self.end()
 
+    def _wake_at(self, until: float) -> None:
+        """One timer outlives many waits, since a stream's next frame puts its end off: it is set anew when it rings."""
+        self._until = until
+        if self._timer is not None and self._timer.when() > until:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(until, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if asyncio.get_running_loop().time() < self._until:
+            self._wake_at(self._until)
+        else:
+            self._wake()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -102,7 +122,7 @@ class Calls:
         self._by_key: dict[bytes, list[Call]] = {}
 
     def __iter__(self) -> Iterator[Call]:
-        return (call for calls in list(self._by_key.values()) for call in calls)
+        return iter([call for calls in self._by_key.values() for call in calls])
 
     def open(self, key: bytes, *ce_ids: str) -> Call:
         """A caller of the request `key`, who is also told what answers one of these records alone."""

@@ -18,7 +18,7 @@ from ingress.calls import Call
 from ingress.frame import ERROR, STATE, RawFrame
 from ingress.gateway import gateway_of
 from ingress.identity import Identity, derive, identify
-from ingress.preferences import Preferences, parse_prefer
+from ingress.preferences import Preferences, prefer
 from ingress.route import read_body
 from ingress.sse import EventStream
 from ingress.stream import AnswerStream
@@ -39,11 +39,12 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
     headers = dict(request.scope["headers"])
     caller = gateway.keyring.authenticate(headers.get(b"authorization"))
     identity = identify(request.scope, caller.tenant)
-    body = await read_body(request, gateway.settings.max_body_bytes)
+    declared_length = headers.get(b"content-length", b"")
+    body = await read_body(request.receive, declared_length, gateway.settings.max_body_bytes)
     asked = describe(body, operation)
     gateway.check_model(asked.request.model)
     identity = derive(request.scope, identity, asked.digest.fingerprint)
-    ce_id = str(ULID())
+    ce_id = identity.key.idempotency_key if identity.generated else str(ULID())
     record = envelope(caller, asked, headers, gateway.origin(ce_id, RequestType.REQUEST))
     call = gateway.calls.open(identity.key.encode(), ce_id)
     try:
@@ -69,7 +70,7 @@ class _Accepted:
     @classmethod
     def of(cls, request: Request, identity: Identity, asked: Described, call: Call, started: float) -> "_Accepted":
         settings = gateway_of(request).settings
-        preferences = parse_prefer(", ".join(request.headers.getlist("prefer")), settings.ingress_max_wait_seconds)
+        preferences = prefer(request.scope, settings.ingress_max_wait_seconds)
         headers = key_headers(identity, settings.idempotency_window_hours)
         if applied := preferences.applied():
             headers.append((b"preference-applied", applied.encode()))

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 _PREFERENCE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*(?:\"([^\"]*)\"|([^\s;,]*)))?[^,]*(?:,|$)")
 
 
@@ -17,7 +19,13 @@ class Preferences:
         return ", ".join(filter(None, ("respond-async" if self.respond_async else None, wait)))
 
 
-NONE = Preferences()
+_NONE = Preferences()
+
+
+def prefer(scope: Scope, most_seconds: float) -> Preferences:
+    """What a request's headers prefer; the header may come several times."""
+    values = [value for name, value in scope["headers"] if name == b"prefer"]
+    return parse_prefer(b",".join(values).decode("latin-1"), most_seconds) if values else _NONE
 
 
 def parse_prefer(header: str, most_seconds: float) -> Preferences:

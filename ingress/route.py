@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 
 from contracts.errors import BodyTooLarge, InvalidRequest, MillraceError
 from ingress.answers import error_answer, key_headers
@@ -39,15 +39,15 @@ class RawRoute(APIRoute):
         return handle
 
 
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """Raises BodyTooLarge as soon as that is clear, InvalidRequest when the client hangs up within the body."""
-    declared = request.headers.get("content-length", "")
+async def read_body(receive: Receive, declared: bytes, most_bytes: int) -> bytes:
+    """`declared` is the Content-Length. Raises BodyTooLarge as soon as that is clear, InvalidRequest when the client
+    hangs up within the body."""
     if declared.isdigit() and int(declared) > most_bytes:
         raise _too_large(most_bytes)
     parts: list[bytes] = []
     size, more = 0, True
     while more:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise InvalidRequest("The body ended early.")
         parts.append(message.get("body", b""))
