@@ -64,7 +64,7 @@ def sampling_params(job: Job, space: int) -> Any:
     body = job.body
     default = space if job.operation == "chat" else min(space, _COMPLETION_TOKENS)
     chosen = {name: body[name] for name in _SAMPLING if body.get(name) is not None}
-    refusals: tuple[type[Exception], ...] = (*client_errors(), TypeError, ValueError)
+    refusals: tuple[type[Exception], ...] = (*client_errors(), ValueError)
     try:
         if body.get("logit_bias"):
             chosen["logit_bias"] = {int(token): float(bias) for token, bias in body["logit_bias"].items()}
@@ -75,6 +75,8 @@ def sampling_params(job: Job, space: int) -> Any:
             structured_outputs=_structure(body.get("response_format")),
             output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,
         )
+    except TypeError as error:
+        raise InvalidRequest(f"One of these has the wrong type: {', '.join(chosen)}.") from error
     except refusals as error:
         raise InvalidRequest(str(error)) from error
 

@@ -12,7 +12,7 @@ from contracts.settings import EngineName, Settings
 from contracts.topics import Topics
 from inference.consumer import ModelConsumer
 from inference.deltas import Coalescer
-from inference.engine import Finish, Job, Step
+from inference.engine import Engine, Finish, Job, Step
 from inference.generation import Generator
 from inference.outbox import Outbox
 from inference.reply import ReplyAddresses
@@ -75,7 +75,7 @@ class Station:
 
 @asynccontextmanager
 async def open_station(
-    settings: Settings, engine: GateEngine, *, room: int = 64, worker: str = "w", drain: float = 0.1
+    settings: Settings, engine: Engine, *, room: int = 64, worker: str = "w", drain: float = 0.1
 ) -> AsyncIterator[Station]:
     topics = Topics.of(settings)
     async with AIOKafkaProducer(**producer_options(settings)) as producer:

@@ -1,11 +1,13 @@
 """A worker's surroundings on the real broker: work goes in, completions and frames come out."""
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -115,10 +117,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(settings: Settings, *reply_topics: str) -> AsyncIterator[Bench]:
+async def open_bench(settings: Settings, *, frames: bool = True) -> AsyncIterator[Bench]:
     log = Log()
     topics = Topics.of(settings)
-    names = [topics.completions, topics.responses, topics.dead_letters, *reply_topics]
+    names = [topics.completions, topics.dead_letters, *([topics.responses] if frames else [])]
     consumer = AIOKafkaConsumer(
         *names, bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
     )
@@ -156,10 +158,21 @@ def write_routes(folder: Path, **timing: float) -> Path:
     return routes
 
 
-def worker_process(settings: Settings, folder: Path, name: str = "worker", **more: str) -> ServiceProcess:
+def worker_process(
+    settings: Settings,
+    folder: Path,
+    name: str = "worker",
+    *,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    ready_seconds: float = DEADLINE_SECONDS,
+    **more: str,
+) -> ServiceProcess:
     """`python -m inference` with these settings; it notifies when it is ready."""
     environment = {
+        **environment,
         "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
         "MILLRACE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "MILLRACE_TOPIC_PREFIX": settings.topic_prefix,
         "MILLRACE_ROUTES_FILE": str(settings.routes_file),
@@ -171,6 +184,6 @@ def worker_process(settings: Settings, folder: Path, name: str = "worker", **mor
             command=[sys.executable, "-m", "inference"],
             environment=environment,
             log=folder / f"{name}.log",
-            ready_seconds=DEADLINE_SECONDS,
+            ready_seconds=ready_seconds,
         )
     )
