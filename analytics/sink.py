@@ -34,6 +34,7 @@ _log = structlog.get_logger()
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between tries
 _FETCH_BYTES = 1 << 20  # the broker answers at once with this much, else after half of sink_max_wait_ms
 _PARTITION_BYTES = 8 << 20
+_SESSION_MS, _HEARTBEAT_MS = 6_000, 1_000  # after a kill -9 its partitions wait this long for the next sink
 _STAY_MS = 24 * 3_600_000  # a group member for as long as ClickHouse may be down
 
 
@@ -160,6 +161,8 @@ def consumer_of(settings: Settings) -> AIOKafkaConsumer:
         fetch_min_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=settings.sink_max_wait_ms // 2,
         max_partition_fetch_bytes=_PARTITION_BYTES,
+        session_timeout_ms=_SESSION_MS,
+        heartbeat_interval_ms=_HEARTBEAT_MS,
         max_poll_interval_ms=_STAY_MS,
         **client_options(settings),
     )

@@ -28,11 +28,12 @@ _NEW = """
 INSERT INTO usage ({columns})
 SELECT {values}
 FROM {stage}
-WHERE event_id NOT IN (
-    SELECT event_id FROM usage
-    WHERE tenant IN (SELECT tenant FROM {stage})
-      AND event_time BETWEEN (SELECT {first} FROM {stage}) AND (SELECT {last} FROM {stage})
-)
+WHERE throwIf((SELECT count() FROM {stage}) != {{count:UInt64}}) = 0
+  AND event_id NOT IN (
+      SELECT event_id FROM usage
+      WHERE tenant IN (SELECT tenant FROM {stage})
+        AND event_time BETWEEN (SELECT {first} FROM {stage}) AND (SELECT {last} FROM {stage})
+  )
 LIMIT 1 BY event_id
 """
 
@@ -46,7 +47,8 @@ def create_sql() -> str:
 
 def insert_new_sql() -> str:
     """Moves the block's events that the ledger doesn't have yet: the exactly-once step. Bounded by tenant and time, so
-    it reads little; an event comes with the same time however often it is delivered."""
+    it reads little; an event comes with the same time however often it is delivered. Throws when the stage doesn't hold
+    as many events as parameter `count` says."""
     return _NEW.format(
         stage=TABLE,
         columns=", ".join(f"`{name}`" for name in (*_FIELDS, *POSITION)),
