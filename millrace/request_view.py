@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from analytics.reports import dollars
+from contracts.frames import RequestState
+from contracts.keys import RequestKey
 from millrace.grid import Column, Grid, write_json
 from millrace.times import format_duration
 
@@ -35,6 +37,24 @@ def show_request(rows: Sequence[Row], format_: Literal["table", "json"]) -> None
         if number:
             console.print()
         _print(console, row)
+
+
+def show_unbilled(key: RequestKey, state: RequestState, format_: Literal["table", "json"]) -> None:
+    """What the streams know of a request that the ledger doesn't have yet; never its answer's text."""
+    known = state.model_dump(include={"id", "status", "model", "created_at", "finished_at"})
+    if format_ == "json":
+        write_json([{"tenant": key.tenant} | known | {"in_ledger": False}])
+        return
+    console = Console(highlight=False)
+    console.print(Text.assemble((f"{key.tenant}:{key.idempotency_key}", "bold"), "  ", (state.status, "cyan")))
+    for name, at in (("accepted", state.created_at), ("finished", state.finished_at)):
+        if at is not None:
+            moment = datetime.fromtimestamp(at / 1000, UTC)
+            ago = format_duration(_ms(moment, datetime.now(UTC)))
+            console.print(Text.assemble((f"{name:<13}", "dim"), f"{moment:%Y-%m-%d %H:%M:%S} UTC, {ago} ago"))
+    if state.model:
+        console.print(Text.assemble((f"{'model':<13}", "dim"), state.model))
+    console.print("Not in the ledger yet: the bill follows within two seconds of its end.", style="dim")
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 # ruff: noqa: PLC0415 - keeps --help fast
 
-from typing import Annotated, Literal
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from millrace.commands.options import DataDir
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def request(
     key: Annotated[str, typer.Argument(help="Its idempotency key.")],
-    tenant: Annotated[str, typer.Option(help="Whose; needed only where several use the key.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose. Needed to ask about one that is still running.")] = "",
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print it.")] = "table",
     data_dir: DataDir = None,
 ) -> None:
@@ -22,16 +26,27 @@ def request(
 
     with ledger(data_dir) as client:
         rows = request_rows(client, key, tenant)
-    if not rows:
-        raise typer.Exit(_not_in_ledger(key, tenant))
-    show_request(rows, format_)
+    if rows:
+        show_request(rows, format_)
+    elif tenant:
+        _ask_the_streams(key, tenant, format_, data_dir)
+    else:
+        _fail(f"{key} is not in the ledger. With --tenant the streams are asked whether it is still running.")
 
 
-def _not_in_ledger(key: str, tenant: str) -> int:
-    whose = f" of tenant {tenant}" if tenant else ""
-    typer.echo(
-        f"millrace: {key}{whose} is not in the ledger: it is unfinished, or ended less than two seconds ago, or the "
-        "ledger never had it.",
-        err=True,
-    )
-    return 1
+def _ask_the_streams(key: str, tenant: str, format_: Literal["table", "json"], data_dir: "Path | None") -> None:
+    from contracts.keys import RequestKey, check_idempotency_key, check_tenant
+    from millrace.load_settings import load_connected_settings
+    from millrace.lookup import look_up
+    from millrace.request_view import show_unbilled
+
+    request_key = RequestKey(check_tenant(tenant), check_idempotency_key(key))
+    state = asyncio.run(look_up(load_connected_settings(data_dir), request_key))
+    if state is None:
+        _fail(f"There is no request {key} of tenant {tenant}, neither in the ledger nor running.")
+    show_unbilled(request_key, state, format_)
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(f"millrace: {sentence}", err=True)
+    raise typer.Exit(1)

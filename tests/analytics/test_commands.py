@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from analytics.intake import take_in
 from analytics.ledger import Ledger
+from contracts.kafka import client_options, header, producer_options
 from contracts.outcomes import Outcome
+from contracts.settings import Settings
+from contracts.topics import Topics
 from contracts.usage import UsageKind
 from millrace.ports import free_port
 from millrace.stack_file import StackFile, own_start_time
@@ -192,9 +196,54 @@ async def test_a_requests_life(stack: dict[str, str]) -> None:
 
 
 async def test_a_request_that_is_not_in_the_ledger(stack: dict[str, str]) -> None:
-    output = await millrace("request", "no-such-key", **stack)
-    assert output.status == 1
-    assert "no-such-key is not in the ledger" in output.err
+    unknown, silent = await asyncio.gather(
+        millrace("request", "no-such-key", **stack),
+        millrace("request", "no-such-key", "--tenant", "acme", **stack),
+    )
+    assert (unknown.status, silent.status) == (1, 1)
+    assert unknown.err.startswith("millrace: no-such-key is not in the ledger. With --tenant ")
+    assert silent.err == "millrace: The streams didn't say how it stands: is the stack running?\n"
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("format_", ["table", "json"])
+async def test_a_request_that_still_runs(stack: dict[str, str], settings: Settings, format_: str) -> None:
+    """Two questions, answered as dedupe does: how it stands, and that there is none."""
+    answers = {
+        b"acme:running": (b"state", {"id": "running", "status": "in_progress", "model": "small", "created_at": 1}),
+        b"acme:unknown": (b"error", {"error": {"message": "No such request."}}),
+    }
+    kafka = {name.upper(): str(getattr(settings, name)) for name in ("kafka_bootstrap_servers", "topic_prefix")}
+    environment = stack | {f"MILLRACE_{name}": value for name, value in kafka.items()}
+    topic = Topics.of(settings).requests
+
+    async def answer(count: int) -> None:
+        async with (
+            AIOKafkaConsumer(topic, **client_options(settings), auto_offset_reset="earliest") as consumer,
+            AIOKafkaProducer(**producer_options(settings)) as producer,
+        ):
+            for _ in range(count):
+                asked = await consumer.getone()
+                assert (asked.value, header(asked.headers, "ce_type")) == (b"", b"millrace.lookup.v1")
+                kind, value = answers[asked.key]
+                replies, _, partition = dict(asked.headers)["reply-to"].decode().partition("/")
+                headers = [("kind", kind), ("in-reply-to", dict(asked.headers)["ce_id"])]
+                await producer.send(
+                    replies, json.dumps(value).encode(), key=asked.key, headers=headers, partition=int(partition)
+                )
+
+    running, unknown, _ = await asyncio.gather(
+        millrace("request", "running", "--tenant", "acme", "--format", format_, **environment),
+        millrace("request", "unknown", "--tenant", "acme", **environment),
+        asyncio.wait_for(answer(2), 30),
+    )
+    if format_ == "json":
+        (state,) = running.json
+        assert (state["status"], state["in_ledger"]) == ("in_progress", False)
+    else:
+        assert running.out.startswith("acme:running  in_progress")
+        assert "Not in the ledger yet" in running.out
+    assert unknown.err == ("millrace: There is no request unknown of tenant acme, neither in the ledger nor running.\n")
 
 
 async def test_when_nothing_runs_one_sentence_says_so(tmp_path: Path) -> None:
