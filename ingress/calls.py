@@ -120,6 +120,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, list[Call]] = {}
+        self._over = False
 
     def __iter__(self) -> Iterator[Call]:
         return iter([call for calls in self._by_key.values() for call in calls])
@@ -127,6 +128,7 @@ class Calls:
     def open(self, key: bytes, *ce_ids: str) -> Call:
         """A caller of the request `key`, who is also told what answers one of these records alone."""
         call = Call(self, key, ce_ids)
+        call.over = self._over
         self._by_key.setdefault(key, []).append(call)
         return call
 
@@ -139,7 +141,8 @@ class Calls:
             self._by_key.pop(call.key, None)
 
     def end(self) -> None:
-        """Let nobody wait any longer."""
+        """Let nobody wait any longer, nor from now on."""
+        self._over = True
         for call in self:
             call.end()
 

@@ -1,10 +1,10 @@
 """What every route needs, in one place. An ingress process holds no state of requests, only who waits for answers."""
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import structlog
 from starlette.requests import Request
 from ulid import ULID
 
@@ -16,8 +16,6 @@ from contracts.settings import Settings
 from ingress.calls import Call, Calls
 from ingress.keyring import KeyRing
 from ingress.requestlog import RequestLog
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -55,16 +53,17 @@ class Gateway:
 
     async def ask_again(self) -> None:
         """Repeat what every waiting call asked, in case frames were lost while Kafka was away: it runs once, anyway."""
-        try:
-            for call in self.calls:
-                if call.record is not None:
-                    value, headers = call.record
-                    ce_id = str(ULID()).encode()
-                    call.ids.add(ce_id)
-                    again = [(name, ce_id if name == "ce_id" else text) for name, text in headers]
-                    await self.log.append(call.key, value, again)
-        except KafkaUnavailable:
-            log.warning("Kafka went away again; waiting calls are repeated when it is back")
+        repeats = [self._repeat(call, *call.record) for call in self.calls if call.record is not None]
+        results = await asyncio.gather(*repeats, return_exceptions=True)
+        for error in filter(None, results):
+            if not isinstance(error, KafkaUnavailable):  # else it is done when Kafka is back again
+                raise error
+
+    async def _repeat(self, call: Call, value: bytes, headers: RawHeaders) -> None:
+        ce_id = str(ULID()).encode()
+        call.ids.add(ce_id)
+        again = [(name, ce_id if name == "ce_id" else text) for name, text in headers]
+        await self.log.append(call.key, value, again)
 
 
 def gateway_of(request: Request) -> Gateway:

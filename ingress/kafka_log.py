@@ -37,12 +37,8 @@ class KafkaRequestLog:
         return self._link.up
 
     async def start(self) -> None:
-        """Raises KafkaConnectionError."""
-        try:
-            await self._producer.start()
-        except BaseException:
-            await self._producer.stop()
-            raise
+        """Raises KafkaConnectionError; `stop` is due all the same."""
+        await self._producer.start()
 
     async def stop(self, seconds: float) -> None:
         """Hand over what is still held; give that up after `seconds`."""

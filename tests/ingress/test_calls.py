@@ -64,6 +64,29 @@ async def test_a_closed_call_hears_nothing_and_leaves_nothing() -> None:
     assert list(calls) == []
 
 
+async def test_after_the_end_nobody_waits() -> None:
+    calls = Calls()
+    with calls.open(b"t:a", "1") as before:
+        calls.end()
+        with calls.open(b"t:a", "2") as after:
+            assert await before.frames(soon()) == await after.frames(soon()) == []
+
+
+async def test_a_wait_may_be_put_off_and_brought_forward() -> None:
+    calls, loop = Calls(), asyncio.get_running_loop()
+    with calls.open(b"t:a", "1") as call:
+        for later in (0.05, 0.1, 30):
+            calls.dispatch([delta(b"t:a")])
+            assert len(await call.frames(loop.time() + later)) == 1
+        waiting = asyncio.create_task(call.frames(loop.time() + 30))
+        await asyncio.sleep(0)
+        calls.dispatch([delta(b"t:a")])
+        assert len(await waiting) == 1
+        began = loop.time()
+        assert await call.frames(began + 0.05) == []
+        assert 0.04 <= loop.time() - began < 5
+
+
 class TestLink:
     """When requests are refused without trying."""
 
