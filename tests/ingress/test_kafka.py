@@ -99,6 +99,15 @@ async def test_a_request_is_fetched_after_its_process_was_killed(
     assert orjson.dumps(state["response"]) == answer.content
 
 
+async def test_large_requests_and_answers_pass(settings: Settings, secret: str, pipeline: Pipeline) -> None:
+    """Larger than one fetch: 1 MiB."""
+    run, text = chat_run("a", ["x"]), "x" * 3_000_000
+    pipeline.scenario = lambda _: [final_of(run, chat_answer(text))]
+    async with kafka_ingress(settings) as url, client_of(url, secret) as client:
+        answer = await client.post(CHAT, content=chat(text))
+    assert answer.json()["choices"][0]["message"]["content"] == text
+
+
 async def test_keys_come_and_go_within_a_second(settings: Settings, secret: str) -> None:
     async with kafka_ingress(settings) as url:
         new = new_api_key()

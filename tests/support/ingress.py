@@ -120,7 +120,9 @@ async def memory_api(settings: Settings) -> AsyncIterator[tuple[Api, Gateway]]:
 async def kafka_pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
     """Reads `requests` from its end, writes frames to `responses`."""
     topics = Topics.of(settings)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, max_request_size=settings.max_body_bytes
+    )
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
 
     async def emit(address: str, key: bytes, headers: RawHeaders, value: bytes) -> None:
