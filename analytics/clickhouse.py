@@ -56,6 +56,8 @@ def _server(settings: Settings, options: dict[str, Any]) -> Client:
 
 def _embedded(path: Path, options: dict[str, Any]) -> Client:
     _check_unlocked(path)
+    if Path("config.xml").exists():
+        raise StackError("The embedded ClickHouse would take this folder's config.xml for its own: start it elsewhere.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         return clickhouse_connect.get_client(interface="chdb", path=str(path), tz_mode="aware", settings=options)

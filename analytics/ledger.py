@@ -26,6 +26,7 @@ _OPTIONS = {
     "input_format_json_read_arrays_as_strings": 0,
     "input_format_json_read_objects_as_strings": 0,
     "input_format_parallel_parsing": 0,
+    "async_insert": 0,
     "max_threads": 1,
     "max_insert_threads": 1,
     "max_partitions_per_insert_block": 0,

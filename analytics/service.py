@@ -1,9 +1,12 @@
 """The analytics service: the sink, and beside it the query port."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +26,7 @@ from contracts.settings import Settings
 
 _log = structlog.get_logger()
 _RETRY_SECONDS = 2.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 T = TypeVar("T")
 
 
@@ -33,6 +37,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
         ledger = await _patiently(lambda: _in(executor, Ledger.open, settings), "ClickHouse", stop)
         if ledger is None:
             return
+        if not settings.clickhouse_url:
+            _keep_blocks_in(settings.clickhouse_path.with_name(f"{settings.clickhouse_path.name}-incoming"))
         try:
             await _serve(settings, ledger, executor, health, stop)
         finally:
@@ -44,6 +50,8 @@ async def _serve(
 ) -> None:
     engine = None if settings.clickhouse_url else await _in(executor, QueryEngine, settings)
     app = application(settings, health, engine)
+    if engine and settings.clickhouse_password is None and settings.analytics_host not in _LOOPBACK:
+        _log.warning("the query port is open to other machines without a password: set MILLRACE_CLICKHOUSE_PASSWORD")
     async with serving(app, settings.analytics_host, settings.analytics_port) as port:
         _log.info("query port open", host=settings.analytics_host, port=port, queries=engine is not None)
         async with _kafka(settings, stop) as clients:
@@ -54,6 +62,14 @@ async def _serve(
                 health.ails("stopping")
     if engine:
         await _in(executor, engine.close)
+
+
+def _keep_blocks_in(folder: Path) -> None:
+    """clickhouse-connect hands a block to the embedded engine as a temporary file, and a crash leaves it behind: here
+    the next start finds and removes it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    tempfile.tempdir = str(folder)
 
 
 @asynccontextmanager

@@ -93,12 +93,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
 
     async def _store_until_done(self, records: list[ConsumerRecord], epoch: int, stop: asyncio.Event) -> None:
         delay = _FIRST_DELAY
-        while self._current(epoch) and not stop.is_set():
+        while self._current(epoch):
             try:
                 await self._store(records, epoch)
             except (ClickHouseError, KafkaError, OSError) as error:
                 _log.warning("storing failed, trying again", events=len(records), retry_s=delay, error=str(error))
                 self._health.ails(f"storing fails: {type(error).__name__}")
+                if stop.is_set():
+                    return
                 await sleep(delay, stop)
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:

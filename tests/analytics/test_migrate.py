@@ -1,9 +1,14 @@
 """The schema can be applied again from any point, and describes itself."""
 
-from analytics.clickhouse import connect
+from pathlib import Path
+
+import pytest
+
+from analytics.clickhouse import connect, database_of
 from analytics.intake import take_in
 from analytics.ledger import Ledger
 from analytics.migrate import migrate, migrations
+from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.usage import UsageEvent
 from tests.support.usage import as_records, as_values, make_events
@@ -54,6 +59,29 @@ def test_a_lookup_by_key_reads_few_granules(ledger: Ledger) -> None:
     )
     assert "by_key" in text
     assert "Granules: 1/" in text
+
+
+def test_a_foreign_config_file_is_one_sentence(
+    embedded: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.xml").write_text("<clickhouse/>")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StackError, match=r"this folder's config\.xml"):
+        connect(embedded)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(embedded: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match="can't be opened"):
+        connect(embedded.model_copy(update={"clickhouse_path": tmp_path / "file" / "clickhouse"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "database"),
+    [(None, "given"), ("https://me@host:8443", "given"), ("https://me@host:8443/other%20one", "other one")],
+)
+def test_the_servers_address_may_name_the_database(url: str | None, database: str) -> None:
+    assert database_of(Settings(clickhouse_url=url, clickhouse_database="given")) == database
 
 
 def test_a_second_engine_handle_sees_what_is_there(embedded: Settings, ledger: Ledger) -> None:

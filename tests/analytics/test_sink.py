@@ -118,6 +118,7 @@ async def test_each_event_once_through_kill_9_duplicates_and_new_cuts(quick: Set
         assert found.splitlines() == sorted(event.event_id for event in events)
     finally:
         assert await service.stop()
+    assert list((quick.clickhouse_path.parent / "clickhouse-incoming").iterdir()) == []
 
 
 async def lag_is_zero(settings: Settings) -> bool:
