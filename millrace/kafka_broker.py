@@ -85,7 +85,9 @@ class KafkaBroker:
 
     async def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._command("kafka.tools.StorageTool", ("format", "--ignore-formatted", "-t", cluster_id, "-c"))
+        # One in 64 ids begins with "-", which only "=" keeps from being read as an option.
+        arguments = ("format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c")
+        command = self._command("kafka.tools.StorageTool", arguments)
         tool = await ChildProcess.spawn(command, environment=java_environment(), log=self.log)
         status = await tool.wait()
         if status != 0:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
@@ -28,6 +29,12 @@ async def test_it_answers_as_soon_as_it_is_started(bootstrap: str, topic_prefix:
     await make_topic(bootstrap, topic_prefix)
     await produce(bootstrap, topic_prefix, [b"one", b"two"])
     assert [record.value for record in await read(bootstrap, topic_prefix, 2)] == [b"one", b"two"]
+
+
+async def test_a_cluster_id_may_begin_with_a_hyphen(own_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uuid.uuid4", lambda: UUID(bytes=b"\xfb" * 16))
+    await own_broker.start()
+    assert own_broker.pid
 
 
 async def test_an_unknown_topic_is_not_made_in_passing(bootstrap: str, topic_prefix: str) -> None:
