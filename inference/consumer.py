@@ -51,7 +51,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = _kafka_consumer(model, settings)
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._claims = Claims()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()  # in the engine, or being published
+        self._in_engine = 0
         self._dealt = asyncio.Event()
         self._stopping = False
         self._finished = asyncio.Event()
@@ -131,7 +132,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _fill(self) -> None:
         """Starts what waits, as far as there is room; batch work only when no interactive work waits."""
-        while len(self._running) < self._room and not self._stopping:
+        while self._in_engine < self._room and len(self._running) < 2 * self._room and not self._stopping:
             record = next((record for lane in self._lanes if (record := lane.pop())), None)
             if record is None:
                 return
@@ -147,6 +148,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._claims.enter(identity, place):
             task = asyncio.create_task(self._process(record, identity))
             self._running.add(task)
+            self._in_engine += 1
             task.add_done_callback(self._over)
         elif self._claims.has_finished(identity):
             self._mark([place])
@@ -154,13 +156,20 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _process(self, record: ConsumerRecord, identity: tuple[bytes, bytes]) -> None:
         try:
             assignment = Assignment.parse(record)
+            completion, body = await self._generator.run(assignment)
         except InvalidRequest as error:
             log.warning("Dead letter.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
+            self._leave_engine()
             await self._outbox.dead_letter(record, error.message)
         else:
-            completion, body = await self._generator.run(assignment)
+            self._leave_engine()
             await self._outbox.complete(record, completion, body)
         self._mark(self._claims.finish(identity))
+
+    def _leave_engine(self) -> None:
+        """The next one needn't wait for this one's outcome to be published."""
+        self._in_engine -= 1
+        self._fill()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -18,6 +18,7 @@ from inference.engine import Step
 
 log = structlog.get_logger()
 _UNACKNOWLEDGED_FRAMES = 8  # of one stream
+_FRAMES_PER_SECOND = 4000  # of all streams together: 64 streams get a frame every 16 ms each
 
 
 class DeltaStream:
@@ -85,11 +86,13 @@ class DeltaStream:
 
 
 class Coalescer:
-    """One timer for all streams of a process, so that cost per token falls as load rises."""
+    """One timer for all streams of a process. The more streams there are, the longer each one's text gathers, so that
+    cost per token falls as load rises."""
 
     def __init__(self, interval_ms: int) -> None:
-        self._interval = interval_ms / 1000
+        self._least = interval_ms / 1000
         self._clock = asyncio.get_running_loop().time
+        self._streams: set[DeltaStream] = set()
         self._gathering: set[DeltaStream] = set()
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="coalescer")
@@ -106,13 +109,20 @@ class Coalescer:
             await stream.flush(step)
         elif (now := self._clock()) - stream.sent_at >= self._interval and stream.ready:
             stream.sent_at = now
+            self._streams.add(stream)
             await stream.flush()
         elif step.text:
             self._gathering.add(stream)
             self._wake.set()
 
     def forget(self, stream: DeltaStream) -> None:
+        self._streams.discard(stream)
         self._gathering.discard(stream)
+
+    @property
+    def _interval(self) -> float:
+        """Seconds."""
+        return max(self._least, len(self._streams) / _FRAMES_PER_SECOND) if self._least else 0.0
 
     async def _run(self) -> None:
         while True:

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -84,8 +84,11 @@ async def _serve(consumers: list[ModelConsumer], stop: asyncio.Event, drain_seco
     for task in (ready, stopping, *running):
         task.cancel()
     results = await asyncio.gather(*running, return_exceptions=True)
-    async with asyncio.timeout(drain_seconds + _LEAVE_SECONDS):
-        await asyncio.gather(*(consumer.stop(drain_seconds) for consumer in consumers))
+    try:
+        async with asyncio.timeout(drain_seconds + _LEAVE_SECONDS):
+            await asyncio.gather(*(consumer.stop(drain_seconds) for consumer in consumers))
+    except TimeoutError:
+        log.warning("Kafka doesn't answer: what is finished may be run again.")
     for result in results:
         if isinstance(result, Exception):
             raise result
@@ -114,7 +117,8 @@ async def _open_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         await producer.start()
         yield producer
     finally:
-        await producer.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(producer.stop(), _LEAVE_SECONDS)
 
 
 async def _check_topics(producer: AIOKafkaProducer, settings: Settings, models: Iterable[str]) -> None:

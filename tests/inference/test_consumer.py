@@ -206,6 +206,7 @@ async def test_what_cannot_be_published_is_not_committed(settings: Settings, cau
         await put_all(bench, ["acme:answered", "acme:k0"])
         await engine.until_started(2)
         await engine.release("acme:answered")
+        await bench.log.completed(1)
         await bench.until_committed(1)
         if cause == "engine":
             engine.failures["acme:k0"] = EngineDied("gone")

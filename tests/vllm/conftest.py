@@ -16,8 +16,6 @@ from millrace.child_process import ChildProcess
 from millrace.polling import until
 from millrace.ports import free_port
 
-collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
-
 ROOT = Path(__file__).parents[2]
 CPU = {
     "HF_HUB_OFFLINE": "1",
@@ -26,6 +24,9 @@ CPU = {
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 CONCURRENT = 64
+collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
+if find_spec("vllm"):
+    os.environ.update(CPU)  # before anything imports the libraries that read it
 READY_SECONDS = 180.0
 
 
@@ -36,13 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))  # vLLM's own aren't ours to mend
 
 
-@pytest.fixture(scope="session", autouse=True)
-def on_a_cpu() -> None:
-    os.environ.update(CPU)
-
-
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, on_a_cpu: None) -> Path:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.vllm.tiny_model import make_tiny_model  # noqa: PLC0415 - only where transformers is installed
 
     return make_tiny_model(tmp_path_factory.mktemp("model"))
@@ -76,7 +72,7 @@ async def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     command += ["--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager", "--port", str(port)]
     command += ["--host", "127.0.0.1", "--gpu-memory-utilization", "0.3", "--enable-prompt-tokens-details"]
     log = tmp_path_factory.mktemp("server") / "server.log"
-    process = await ChildProcess.spawn(command, environment=os.environ | CPU, log=log)
+    process = await ChildProcess.spawn(command, environment=os.environ, log=log)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
 
         async def healthy() -> bool:

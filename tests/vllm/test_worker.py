@@ -43,7 +43,8 @@ async def test_fed_from_kafka_it_is_about_as_busy_as_alone(
 ) -> None:
     """Prints tokens per second. Two cores are shared with the broker and this test: only a gross loss is a failure."""
     bodies = [
-        greedy(f"Question {number}: how does the mill grind?", TOKENS, stream=stream) for number in range(3 * level)
+        greedy(f"Question {number}: how does the mill grind?", TOKENS, stream=stream)
+        for number in range(max(3 * level, 24))
     ]
     async with open_bench(settings, frames=False) as bench, open_station(settings, engine, room=level):
         await through(bench, "warm", bodies)
