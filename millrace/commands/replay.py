@@ -20,17 +20,9 @@ def replay(
     """Drive the running stack with a trace; exit 1 unless all is answered and the ledger agrees with the client."""
     from rich.console import Console
 
-    from contracts.errors import StackError
     from millrace.load_settings import load_stack_settings
     from millrace.replay.run import replay as run_replay
-    from millrace.stack_file import connected_settings, running_stack
 
     folder = load_stack_settings(data_dir).data_dir
-    stack = running_stack(folder)
-    settings = connected_settings(folder)
-    query_url = stack.query_url or settings.clickhouse_url
-    if query_url is None:
-        raise StackError("The running stack names no ClickHouse.")
-    done = run_replay(file, stack.url, query_url, settings, speed=speed, limit=limit, console=Console())
-    if not asyncio.run(done):
+    if not asyncio.run(run_replay(file, folder, speed=speed, limit=limit, console=Console())):
         raise typer.Exit(1)

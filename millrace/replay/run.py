@@ -1,41 +1,44 @@
 """One replay from file to report: keys for its tenants, the load with a progress bar, comparison with the ledger."""
 
+import asyncio
 import time
 from pathlib import Path
 
-import clickhouse_connect
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from ulid import ULID
 
-from contracts.settings import Settings
 from millrace.keys import create_key, revoke_key
+from millrace.ledger_client import ledger
+from millrace.polling import until
 from millrace.replay.client import Client, Result, run_plan
 from millrace.replay.ledger import ledger_rows
 from millrace.replay.prompts import TENANTS, PlannedRequest, plan
 from millrace.replay.report import client_totals, ledger_totals, render_report
 from millrace.replay.trace import read_trace
+from millrace.stack_file import connected_settings, running_stack
 
 CONNECTIONS = 512
+KEYS_SECONDS = 10.0
 
 
-async def replay(
-    trace: Path, url: str, query_url: str, settings: Settings, *, speed: float, limit: int | None, console: Console
-) -> bool:
+async def replay(trace: Path, data_dir: Path, *, speed: float, limit: int | None, console: Console) -> bool:
     """Whether every request was answered and the ledger's totals equal the client's. Raises ConfigError, StackError."""
+    stack, settings = running_stack(data_dir), connected_settings(data_dir)
     run = f"replay-{ULID()}".lower()
     requests = plan(read_trace(trace, limit), run)
-    keys = {tenant: await create_key(settings, tenant) for tenant in TENANTS}
-    try:
-        started = time.perf_counter()
-        results = await _drive(url, {tenant: key.secret for tenant, key in keys.items()}, requests, speed, console)
-        seconds = time.perf_counter() - started
-    finally:
-        for key in keys.values():
-            await revoke_key(settings, key.key.id)
-    totals = client_totals(results)
-    with clickhouse_connect.get_client(dsn=query_url, database=settings.clickhouse_database) as clickhouse:
+    with ledger(data_dir) as clickhouse:
+        keys = {tenant: await create_key(settings, tenant) for tenant in TENANTS}
+        try:
+            started = time.perf_counter()
+            secrets = {tenant: key.secret for tenant, key in keys.items()}
+            results = await _drive(stack.url, secrets, requests, speed, console)
+            seconds = time.perf_counter() - started
+        finally:
+            for key in keys.values():
+                await revoke_key(settings, key.key.id)
+        totals = client_totals(results)
         rows = await ledger_rows(clickhouse, run, totals.requests)
     console.print(render_report(results, rows, seconds))
     _explain_failures(results, console)
@@ -56,6 +59,8 @@ async def _drive(
         console=console,
     )
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=timeout) as http:
+        async with asyncio.timeout(KEYS_SECONDS):
+            await until(lambda: _all_known(http, api_keys))
         with bar:
             task = bar.add_task("replaying", total=len(requests), rate=0.0, errors=0)
             started = time.perf_counter()
@@ -66,6 +71,12 @@ async def _drive(
                 bar.update(task, advance=1, rate=done / (time.perf_counter() - started), errors=errors)
 
             return await run_plan(Client(http, api_keys), requests, speed, seen)
+
+
+async def _all_known(http: httpx.AsyncClient, api_keys: dict[str, str]) -> bool:
+    """Whether the ingress has read the keys that were just made."""
+    answers = [await http.get("/v1/models", headers={"Authorization": f"Bearer {key}"}) for key in api_keys.values()]
+    return all(answer.status_code == httpx.codes.OK for answer in answers)
 
 
 def _explain_failures(results: list[Result], console: Console) -> None:
