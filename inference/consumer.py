@@ -27,6 +27,7 @@ _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _FETCH_WAIT_MS = (
     100  # one fetch per broker is under way: an idle lane's long poll must not keep the other from fetching
 )
+_TAKING_SECONDS = 0.005
 
 
 class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -65,8 +66,9 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.subscribe([lane.topic for lane in self._lanes], listener=self)
         await self._consumer.start()
         # By default aiokafka fetches nothing more from a broker for 100 ms after records came that weren't taken yet:
-        # batch work that waits for room would hold up interactive work.
-        self._consumer._fetcher._prefetch_backoff = 0  # noqa: SLF001 - there is no setting for it
+        # batch work that waits for room would hold up interactive work. With no pause at all the next fetch leaves
+        # out the partition whose records are just being taken, and its next record waits for that fetch to end.
+        self._consumer._fetcher._prefetch_backoff = _TAKING_SECONDS  # noqa: SLF001 - there is no setting for it
 
     async def run(self) -> None:
         """Takes work until cancelled. Raises KafkaError when that can't go on."""
