@@ -1,0 +1,131 @@
+"""Carries records from a Faust stream to a stage and its decisions back to Kafka: the shell that is no decision.
+
+It takes what is there without waiting, so batches form by themselves under load and a lone record is never held back.
+A batch is acknowledged when everything that came of it is in Kafka; when that fails, the process ends and the records
+come again, since Faust would acknowledge them and go on.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import structlog
+from faust.types import EventT, StreamT
+
+from contracts.topics import Topics
+from streams.changelog import now_ms
+from streams.dead_letters import dead_letter
+from streams.errors import Fatal
+from streams.gate import Gate
+from streams.outbox import Entered, Outbox, entered
+from streams.records import Output, Record
+from streams.stage import Batch, Stage
+from streams.store import Place
+from streams.table import Flight, Partition
+from streams.tables import Tables
+
+_MOST_UNEXPECTED = 20  # in a row: then it isn't the records
+_log = structlog.get_logger()
+
+
+class Carrier:
+    """One per stage; the stages of one table take turns by its lock, so its changelog has the order of decisions."""
+
+    def __init__(self, stage: Stage, topics: Topics, tables: Tables, outbox: Outbox, gate: Gate, most: int) -> None:
+        self._stage = stage
+        self._topics = topics
+        self._tables = tables
+        self._lock = tables.lock(stage.table)
+        self._outbox = outbox
+        self._gate = gate
+        self._most = most
+        self._unexpected = 0
+
+    async def run(self, stream: StreamT[Any]) -> None:
+        """The Faust agent: returns when Faust stops."""
+        queue = stream.channel.queue
+        while True:
+            try:
+                events = [await queue.get()]
+            except StopAsyncIteration:
+                return
+            while len(events) < self._most and not queue.empty():
+                events.append(queue.get_nowait())
+            await asyncio.shield(self._carry(events))
+
+    async def _carry(self, events: list[EventT[Any]]) -> None:
+        generation = self._tables.generation
+        events = [event for event in events if event.message.generation_id == generation]
+        if not self._gate.is_open or not events:
+            return  # the partitions are no longer ours: their next owner reads these again
+        with self._gate.passing():
+            async with self._lock:
+                outputs, departing = self._decide(events)
+                landing = [self._land(await self._enter(*leaving), *leaving) for leaving in departing]
+            if self._stage.state_first:
+                await asyncio.gather(*landing)
+                await self._outbox.deliver(outputs)
+            else:
+                await asyncio.gather(self._outbox.deliver(outputs), *landing)
+            for event in events:
+                event.ack()
+
+    def _decide(self, events: Iterable[EventT[Any]]) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
+        outputs: list[Output] = []
+        departing: list[tuple[Partition, Flight]] = []
+        seen_at = now_ms()
+        for number, group in groupby(sorted(events, key=_place), key=_partition):
+            partition = self._tables.partition(Place(self._stage.table, number))
+            batch = self._stage.open(partition)
+            for event in group:
+                outputs += self._one(batch, _record(event.message, seen_at))
+            batch.close()
+            if flight := partition.depart():
+                departing.append((partition, flight))
+        return outputs, departing
+
+    def _one(self, batch: Batch, record: Record) -> list[Output]:
+        try:
+            outputs = batch.decide(record)
+        except Fatal:
+            raise
+        except Exception:
+            self._unexpected += 1
+            if self._unexpected > _MOST_UNEXPECTED:
+                raise
+            _log.exception("a record could not be decided", stage=self._stage.name, place=record.position)
+            return [dead_letter(self._topics, self._stage.name, record, "It could not be processed: see the log.")]
+        self._unexpected = 0
+        return outputs
+
+    async def _enter(self, partition: Partition, flight: Flight) -> list[Entered]:
+        topic = self._topics.changelog(partition.place.table)
+        return await self._outbox.enter_changelog(topic, partition.place.partition, flight.writes, partition.epoch)
+
+    async def _land(self, batches: list[Entered], partition: Partition, flight: Flight) -> None:
+        first, end = await entered(batches)
+        await partition.land(flight, first, end, now_ms())
+
+
+def _partition(event: EventT[Any]) -> int:
+    number: int = event.message.partition
+    return number
+
+
+def _place(event: EventT[Any]) -> tuple[int, int]:
+    return event.message.partition, event.message.offset
+
+
+def _record(message: Any, seen_at: int) -> Record:
+    headers = [(name, value or b"") for name, value in message.headers]
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        round(message.timestamp * 1000),
+        message.key,
+        message.value or b"",
+        headers,
+        seen_at,
+    )

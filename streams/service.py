@@ -1,0 +1,140 @@
+"""The streams service: dedupe, meter, route and settle, on whatever share of the partitions this process is given."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from contracts.catalogue import load_catalogue
+from contracts.errors import StackError
+from contracts.kafka import producer_options
+from contracts.prices import load_prices
+from contracts.runtime import notify_ready
+from contracts.settings import Settings
+from contracts.topics import GROWTH_BYTES, Topics
+from streams.carrier import Carrier
+from streams.changelog import Changelog
+from streams.faust_app import add_agents, build_app, die
+from streams.gate import Gate
+from streams.outbox import Outbox
+from streams.reply_topics import ReplyTopics
+from streams.stage import House, Stage
+from streams.stages import stages
+from streams.state_folder import claim_folder
+from streams.store import Place, Store
+from streams.tables import Tables
+from streams.topic_check import check_topics
+from streams.watchdog import Watchdog
+
+_STOP_SECONDS = 20.0
+_MAX_BATCH = 1000  # a batch's changes to a table must fit into one Kafka batch
+_BATCH_OVERHEAD_BYTES = 1024
+_log = structlog.get_logger()
+
+
+async def run(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Until told to stop. Raises ConfigError or StackError when it can't start."""
+    catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
+    house = House(settings, Topics.of(settings), catalogue, prices)
+    async with AsyncExitStack() as stack:
+        producer = await stack.enter_async_context(_producer(settings))
+        ours = check_topics(await producer.client.fetch_all_metadata(), settings, catalogue)
+        await producer.client.set_topics(ours)
+        folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
+        store = Store(folder)
+        stack.callback(store.close)
+        changelog = await stack.enter_async_context(Changelog(settings, store))
+        max_bytes = settings.max_body_bytes + GROWTH_BYTES - _BATCH_OVERHEAD_BYTES
+        outbox = Outbox(producer, ours, house.topics.responses, ReplyTopics(producer.client), max_bytes)
+        await _Shell(house, folder, store, changelog, outbox).run(stop)
+
+
+class _Shell:
+    """Faust and what hangs on its rebalances."""
+
+    def __init__(self, house: House, folder: Path, store: Store, changelog: Changelog, outbox: Outbox) -> None:
+        self._stages = stages(house)
+        self._gate = Gate()
+        self._opening: asyncio.Task[None] | None = None
+        self._tables = Tables(store, changelog, {stage.table for stage in self._stages})
+        self._app: Any = build_app(house.settings, folder, self._quiet, self._ready)
+        most = min(house.settings.streams_batch_size, _MAX_BATCH)
+        carriers = [
+            (stage, Carrier(stage, house.topics, self._tables, outbox, self._gate, most)) for stage in self._stages
+        ]
+        add_agents(self._app, carriers)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        self._app.in_worker = True
+        self._app.finalize()
+        starting = asyncio.create_task(self._app.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        guards = {asyncio.create_task(self._crashed()), asyncio.create_task(self._watch())}
+        await asyncio.wait({stopping, *guards}, return_when=asyncio.FIRST_COMPLETED)
+        for task in guards:
+            task.cancel()
+        await self._stop()
+
+    async def _quiet(self) -> None:
+        """Partitions are about to be taken away: let nothing in, and what is under way end."""
+        self._gate.close()
+        if self._opening:
+            self._opening.cancel()
+        await self._gate.idle()
+        self._tables.close()
+
+    async def _ready(self) -> None:
+        """Partitions have been assigned, perhaps none."""
+        places = _places(self._stages, self._app.consumer.assignment())
+        self._opening = asyncio.create_task(self._tables.open(places, self._app.consumer_generation_id))
+        await asyncio.wait({self._opening})
+        if self._opening.cancelled():
+            return  # they have been taken away again
+        self._opening.result()
+        self._gate.open()
+        notify_ready()
+
+    async def _crashed(self) -> None:
+        """Faust's services end each other silently; this process then ends loudly."""
+        await self._app.wait_until_stopped()
+        die(self._app.crash_reason or RuntimeError("Faust stopped by itself"))
+
+    async def _watch(self) -> None:
+        try:
+            await Watchdog(self._app.consumer, self._gate).watch()
+        except Exception as error:  # noqa: BLE001
+            die(error)
+
+    async def _stop(self) -> None:
+        """In order, within a limit: Faust's own stop can hang on what isn't acknowledged, and can't be cancelled."""
+        self._gate.close()
+        await self._gate.idle()
+        stopping = asyncio.create_task(self._app.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        if not done:
+            die(TimeoutError("Faust did not stop in time"))
+
+
+def _places(own: list[Stage], assigned: set[Any]) -> set[Place]:
+    tables = {stage.source: stage.table for stage in own}
+    return {Place(tables[tp.topic], tp.partition) for tp in assigned if tp.topic in tables}
+
+
+@asynccontextmanager
+async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**producer_options(settings), metadata_max_age_ms=5000)
+    try:
+        await producer.start()
+    except KafkaError:
+        await producer.stop()
+        raise StackError(f"No Kafka answers at {settings.kafka_bootstrap_servers}.") from None
+    try:
+        yield producer
+    finally:
+        await producer.stop()
