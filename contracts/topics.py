@@ -90,6 +90,7 @@ class Topics:
 
 REQUEST_TABLE = "requests"  # dedupe and settle; P partitions
 TENANT_TABLE = "tenants"  # meter; Q partitions
+GROWTH_BYTES = 131_072  # above the largest body: what the largest request may grow by, headers and all, on its way
 
 
 def slug(model: str) -> str:
@@ -105,23 +106,24 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         "retention.ms": str(settings.retention_hours * _HOUR_MS),
         "max.message.bytes": str(settings.max_body_bytes + 65_536),
     }
-    frames = kept | {"retention.ms": str(settings.response_retention_minutes * 60_000)}
+    kept_on = kept | {"max.message.bytes": str(settings.max_body_bytes + GROWTH_BYTES)}
+    frames = kept_on | {"retention.ms": str(settings.response_retention_minutes * 60_000)}
     window = str((settings.idempotency_window_hours + 24) * _HOUR_MS)
-    changelog = kept | {"cleanup.policy": "compact,delete", "retention.ms": window}
+    changelog = kept_on | {"cleanup.policy": "compact,delete", "retention.ms": window}
     specs = [
         TopicSpec(topics.requests, p, kept),
-        TopicSpec(topics.completions, p, kept),
+        TopicSpec(topics.completions, p, kept_on),
         TopicSpec(topics.control, p, kept),
-        TopicSpec(topics.admitted, q, kept),
-        TopicSpec(topics.usage, q, kept),
+        TopicSpec(topics.admitted, q, kept_on),
+        TopicSpec(topics.usage, q, kept_on),
         TopicSpec(topics.responses, settings.response_partitions, frames),
-        TopicSpec(topics.dead_letters, 1, kept | {"retention.ms": "-1"}),
+        TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
-        TopicSpec(topics.changelog(TENANT_TABLE), q, kept | {"cleanup.policy": "compact", "retention.ms": "-1"}),
+        TopicSpec(topics.changelog(TENANT_TABLE), q, kept_on | {"cleanup.policy": "compact", "retention.ms": "-1"}),
     ]
     specs += [
-        TopicSpec(topics.work(model, lane), settings.work_partitions, kept)
+        TopicSpec(topics.work(model, lane), settings.work_partitions, kept_on)
         for model in catalogue.models
         for lane in LANES
     ]
