@@ -23,7 +23,7 @@ from streams.tenants import Book, Hold, Reservation, ReservationKey, Tenant
 
 STAGE = "meter"
 _SWEEP_EVERY_MS = 10_000
-_SWEEP_MOST = 100  # reservations that one event looks at
+_SWEEP_MOST = 20  # reservations that one event looks at
 _KEPT_RELEASED = 24  # times its life: for a usage event that comes late after all
 _KEPT_SETTLED_MS = 600_000  # what crashes make come twice comes twice within this, or costs a second, unbilled run
 

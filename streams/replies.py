@@ -101,5 +101,8 @@ def _answer_frame(entry: Entry, *, in_reply_to: str, replayed: bool) -> Frame:
         in_reply_to=in_reply_to,
         replayed=replayed,
         claim=str(entry.claim),
-        **{name: value for name, value in zip(Answer._fields, answer, strict=True) if name in Frame.model_fields},
+        **{name: getattr(answer, name) for name in _TOLD},
     )
+
+
+_TOLD = [name for name in Answer._fields if name in Frame.model_fields]

@@ -61,6 +61,7 @@ class _Shell:
         self._stages = stages(house)
         self._gate = Gate()
         self._opening: asyncio.Task[None] | None = None
+        self._was_ready = False
         self._tables = Tables(store, changelog, {stage.table for stage in self._stages})
         self._app: Any = build_app(house.settings, folder, self._quiet, self._ready)
         most = min(house.settings.streams_batch_size, _MAX_BATCH)
@@ -98,7 +99,9 @@ class _Shell:
             return  # they have been taken away again
         self._opening.result()
         self._gate.open()
-        notify_ready()
+        if not self._was_ready:
+            self._was_ready = True
+            notify_ready()
 
     async def _crashed(self) -> None:
         """Faust's services end each other silently; this process then ends loudly."""

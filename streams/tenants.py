@@ -8,7 +8,7 @@ One batch's changes of a partition are kept or lost together (see State), so the
 every other entry of that tenant contains.
 """
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Self
 
@@ -38,8 +38,11 @@ class Tokens:
         self.completion += event.completion_tokens
         self.cost_nano += event.cost_nano
 
+    def values(self) -> list[int]:
+        return [self.requests, self.prompt, self.cached, self.completion, self.cost_nano]
+
     def encode(self) -> bytes:
-        return _VERSION + orjson.dumps(astuple(self))
+        return _VERSION + orjson.dumps(self.values())
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
@@ -56,7 +59,7 @@ class Tenant:
     used: Tokens = field(default_factory=Tokens)
 
     def encode(self) -> bytes:
-        fields = [*self.bucket, self.admitted, self.settled, self.sweep_at, self.swept_to.hex(), astuple(self.used)]
+        fields = [*self.bucket, self.admitted, self.settled, self.sweep_at, self.swept_to.hex(), self.used.values()]
         return _VERSION + orjson.dumps(fields)
 
     @classmethod

@@ -200,4 +200,4 @@ async def live(settings: Settings, *reply_topics: str) -> AsyncIterator[Live]:
 
 
 def head(record: ConsumerRecord, name: str) -> str:
-    return dict(record.headers).get(name, b"").decode()
+    return str(dict(record.headers).get(name, b""), "utf-8")

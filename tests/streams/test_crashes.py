@@ -38,8 +38,8 @@ class Story:
         self._end()
 
     def _post(self) -> None:
-        key, value, address = (self.random.choice(choices) for choices in (KEYS, BODIES, ADDRESSES))
-        self.asked.append(ask(self.world, key, value, reply_to=address))
+        key, value = self.random.choice(KEYS), self.random.choice(BODIES)
+        self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES)))
 
     def _look(self) -> None:
         kind = self.random.choice([RequestType.ATTACH, RequestType.LOOKUP])

@@ -68,8 +68,8 @@ def test_what_later_stages_write_cant_be_forged(world: World) -> None:
 
 
 def test_the_bodys_attribution_fills_what_the_headers_leave_open(world: World) -> None:
-    fields = {"user": "ben", "metadata": {"feature": "chat", "team": "care"}}
-    ask(world, value=body(**fields), headers=[("user", b"ann")])
+    said_in_body = body(user="ben", metadata={"feature": "chat", "team": "care"})
+    ask(world, value=said_in_body, headers=[("user", b"ann")])
     (record,) = admitted(world)
     said = dict(record.headers)
     assert (said["user"], said["feature"], said["tags"]) == (b"ann", b"chat", b"team=care")

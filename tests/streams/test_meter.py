@@ -211,8 +211,8 @@ def test_reservations_are_forgotten_in_the_end() -> None:
         finish(world, work)
     world.settle_down()
     world.now += 3_600_000
-    ask_many(world, 4, "later")
-    assert len(reservations(world)) == 4
+    ask_many(world, 20, "later")
+    assert len(reservations(world)) == 20
 
 
 def test_what_cant_be_understood_rests_in_dead_letters(world: World) -> None:
