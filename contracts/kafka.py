@@ -5,7 +5,10 @@ from typing import Any
 from aiokafka.helpers import create_ssl_context
 
 from contracts.headers import RawHeaders
+from contracts.offset_fetch import mend_offset_fetch
 from contracts.settings import Settings
+
+mend_offset_fetch()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
