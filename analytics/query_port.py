@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -32,9 +32,11 @@ _CONTENT_TYPES = {
 }
 
 
-def application(settings: Settings, health: Health, engine: QueryEngine | None) -> Starlette:
+def application(
+    settings: Settings, health: Health, engine: QueryEngine | None, more: Sequence[Route] = ()
+) -> Starlette:
     """`engine` is None where ClickHouse is a server."""
-    routes = [Route("/readyz", _readyz(health)), Route("/ping", _ok)]
+    routes = [Route("/readyz", _readyz(health)), Route("/ping", _ok), *more]
     if engine:
         routes.append(Route("/", QueryPort(settings, engine).handle, methods=["GET", "POST"]))
     return Starlette(routes=routes)

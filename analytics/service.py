@@ -17,6 +17,7 @@ from analytics.clickhouse import ClickHouseError
 from analytics.health import Health
 from analytics.http_server import serving
 from analytics.ledger import Ledger
+from analytics.maintenance import Maintenance
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
 from analytics.sink import Sink, consumer_of, sleep
@@ -49,7 +50,8 @@ async def _serve(
     settings: Settings, ledger: Ledger, executor: ThreadPoolExecutor, health: Health, stop: asyncio.Event
 ) -> None:
     engine = None if settings.clickhouse_url else await _in(executor, QueryEngine, settings)
-    app = application(settings, health, engine)
+    maintenance = Maintenance(settings, ledger, executor).routes() if engine else []
+    app = application(settings, health, engine, maintenance)
     if engine and settings.clickhouse_password is None and settings.analytics_host not in _LOOPBACK:
         _log.warning("the query port is open to other machines without a password: set MILLRACE_CLICKHOUSE_PASSWORD")
     async with serving(app, settings.analytics_host, settings.analytics_port) as port:

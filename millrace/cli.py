@@ -10,7 +10,7 @@ import sys
 import typer
 
 from contracts.errors import MillraceError
-from millrace.commands import cost, demo, keys, replay, request, services, sql, topics, up
+from millrace.commands import cost, demo, keys, reconcile, replay, request, services, sql, topics, up
 
 app = typer.Typer(
     name="millrace",
@@ -24,6 +24,7 @@ app.command()(up.up)
 app.command()(replay.replay)
 app.command()(cost.cost)
 app.command()(request.request)
+app.command()(reconcile.reconcile)
 app.command()(sql.sql)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")

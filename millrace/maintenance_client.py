@@ -1,0 +1,50 @@
+"""What the running stack's analytics is asked to do with its ledger, since no other process can open it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from analytics.reconcile.usage_log import Offsets
+from analytics.repair import Repaired
+from contracts.errors import StackError
+from contracts.settings import Settings
+from millrace.load_settings import load_stack_settings
+from millrace.stack_file import running_stack
+
+_PATIENCE = httpx.Timeout(10.0, read=3600.0)  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceClient:
+    url: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, settings: Settings, data_dir: Path | None) -> Self:
+        """Raises StackError when no stack runs there."""
+        stack = running_stack(load_stack_settings(data_dir).data_dir)
+        if stack.query_url is None:
+            raise StackError(
+                "The running stack's ledger is on a ClickHouse server: name it in MILLRACE_CLICKHOUSE_URL."
+            )
+        secret = settings.clickhouse_password
+        return cls(stack.query_url, {"X-ClickHouse-Key": secret.get_secret_value()} if secret else {})
+
+    async def repair(self, missing: Mapping[int, Sequence[Offsets]]) -> Repaired:
+        """Raises StackError."""
+        answer = await self._ask("/maintenance/repair", {"missing": missing})
+        return Repaired(answer["read"], answer["refused"])
+
+    async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=_PATIENCE) as http:
+                answer = await http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise StackError(f"Analytics at {self.url} doesn't answer: {error}") from error
+        if answer.status_code != httpx.codes.OK:
+            raise StackError(f"Analytics would not do it: {answer.text.strip()}")
+        found: dict[str, Any] = answer.json()
+        return found

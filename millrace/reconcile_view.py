@@ -1,0 +1,186 @@
+"""Reconcile's report as people and programs read it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from analytics.reconcile.claims import Verdict
+from analytics.reconcile.report import EXPLAINED, Claimed, Report, Stored, Sums, total
+from analytics.repair import Repaired
+from analytics.reports import dollars
+from contracts.outcomes import Outcome
+from millrace.grid import Column, Grid
+from millrace.times import format_moment
+
+
+def show_report(
+    report: Report, format_: Literal["table", "json"], *, rows: int = 20, repaired: Repaired | None = None
+) -> None:
+    """A table names at most `rows` findings; JSON has every one that the report has."""
+    if format_ == "json":
+        found = as_record(report) | ({"repaired": repaired._asdict()} if repaired else {})
+        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+        return
+    console = Console(highlight=False)
+    _heading(console, report, repaired)
+    _claims(console, "tenant", report.tenants)
+    _claims(console, "requests", report.partitions)
+    _section(console, Grid(_STORED, [_stored(line) for line in report.usage if line.records or line.on_the_way]))
+    _section(console, sums_grid(report.kafka, report.ledger, report.unequal))
+    _findings(console, report, rows)
+    _conclusion(console, report)
+
+
+def as_record(report: Report) -> dict[str, Any]:
+    """For programs: plain numbers and text, times in ISO 8601."""
+    return {
+        "clean": report.clean,
+        "since": _iso(report.since),
+        "until": _iso(report.until),
+        "tenants": [_claimed_record("tenant", line) for line in report.tenants],
+        "partitions": [_claimed_record("partition", line) for line in report.partitions],
+        "usage": [asdict(line) for line in report.usage],
+        "sums": [
+            {"tenant": name, "kafka": asdict(_of(report.kafka, name)), "clickhouse": asdict(_of(report.ledger, name))}
+            for name in sorted({*report.kafka, *report.ledger})
+        ],
+        "faults": {fault.value: count for fault, count in report.faults.items()},
+        "findings": [asdict(finding) | {"request": finding.request} for finding in report.findings],
+        "notes": list(report.notes),
+        "records_read": report.records_read,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _claimed_record(name: str, line: Claimed) -> dict[str, Any]:
+    return {
+        name: line.name,
+        "accepted": line.claims,
+        "outcomes": {outcome.value: count for outcome, count in line.outcomes.items()},
+        "usage": line.billed,
+        "verdicts": {verdict.value: count for verdict, count in line.verdicts.items()},
+    }
+
+
+def _heading(console: Console, report: Report, repaired: Repaired | None) -> None:
+    if repaired:
+        console.print(
+            f"Repaired: {repaired.read:,} events read from Kafka again and put into ClickHouse.", style="bold"
+        )
+        for refusal in repaired.refused:
+            console.print(f"  refused: {refusal}", style="red")
+    since, until = (format_moment(datetime.fromtimestamp(ms // 1000, UTC)) for ms in (report.since, report.until))
+    read = f"{report.records_read:,} records read in {report.seconds:.1f} s"
+    console.print(f"{since} to {until} UTC; {read}", style="dim")
+
+
+def _claims(console: Console, heading: str, lines: Sequence[Claimed]) -> None:
+    """Every outcome has its column; on a narrow terminal they are one."""
+    lines = [line for line in lines if line.claims]
+    if not lines:
+        return
+    kinds = [outcome for outcome in Outcome if any(line.outcomes.get(outcome) for line in lines)]
+    wide = _claims_grid(heading, lines, kinds)
+    _section(console, wide if wide.fits(console) else _claims_grid(heading, lines, []))
+
+
+def _claims_grid(heading: str, lines: Sequence[Claimed], kinds: Sequence[Outcome]) -> Grid:
+    outcomes = [kind.value.replace("_", " ") for kind in kinds] or ["outcomes"]
+    names = ["accepted", *outcomes, "usage", "in flight", "superseded", "off"]
+    cells = [[line.name, *map(_number, _counts(line, kinds))] for line in lines]
+    sums = [sum(column) for column in zip(*(_counts(line, kinds) for line in lines), strict=True)]
+    columns = [Column(heading), *(Column(name, numeric=True) for name in names)]
+    return Grid(columns, cells, ["total", *map(_number, sums)], fold=False)
+
+
+def _counts(line: Claimed, kinds: Sequence[Outcome]) -> list[int]:
+    outcomes = [line.outcomes.get(kind, 0) for kind in kinds] or [line.ended]
+    return [line.claims, *outcomes, line.billed, line[Verdict.IN_FLIGHT], line[Verdict.SUPERSEDED], line.off]
+
+
+_STORED = [
+    Column("usage"),
+    Column("offsets"),
+    *(Column(name, numeric=True) for name in ("records", "stored", "repeats", "on the way", "missing", "doubled")),
+]
+
+
+def _stored(line: Stored) -> list[str]:
+    missing = sum(last - first + 1 for first, last in line.missing)
+    counts = (line.records, line.rows, line.duplicates, line.on_the_way, missing, len(line.doubled))
+    offsets = f"{line.first}–{line.end - 1}" if line.end > line.first else "–"
+    return [str(line.partition), offsets, *map(_number, counts)]
+
+
+def sums_grid(kafka: Mapping[str, Sums], ledger: Mapping[str, Sums], unequal: Sequence[str]) -> Grid:
+    """One line a tenant where both sides agree; both, where they don't."""
+    names = ("events", "waste", "prompt", "cached", "completion", "cost")
+    columns = [Column("tenant"), Column("in"), *(Column(name, numeric=True) for name in names)]
+    cells: list[list[str]] = []
+    for name in sorted({*kafka, *ledger}):
+        if name in unequal:
+            cells += [[name, "Kafka", *_sums(_of(kafka, name))], ["", "ClickHouse", *_sums(_of(ledger, name))]]
+        else:
+            cells.append([name, "both", *_sums(kafka[name])])
+    whole, stored = total(kafka), total(ledger)
+    if whole != stored:
+        cells.append(["all", "Kafka", *_sums(whole)])
+    return Grid(columns, cells, ["total", "ClickHouse" if whole != stored else "both", *_sums(stored)], fold=False)
+
+
+def _sums(sums: Sums) -> list[str]:
+    tokens = (sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens)
+    return [_number(sums.events), _number(sums.waste), *map(_number, tokens), f"${dollars(sums.cost_nano)}"]
+
+
+def _findings(console: Console, report: Report, most: int) -> None:
+    if not report.faults:
+        return
+    console.print()
+    for fault, count in sorted(report.faults.items()):
+        console.print(Text.assemble((f"{count:,} {fault.value}", "bold red"), f": {EXPLAINED[fault]}"))
+        shown = [finding for finding in report.findings if finding.fault is fault][:most]
+        for finding in shown:
+            console.print(Text.assemble("  ", (finding.request, "bold"), ("  at ", "dim"), finding.place))
+        if count > len(shown):
+            console.print(f"  … and {count - len(shown):,} more (--rows, --format json)", style="dim")
+
+
+def _conclusion(console: Console, report: Report) -> None:
+    console.print()
+    for note in report.notes:
+        console.print(note, style="yellow")
+    if report.clean and not any(line.claims for line in report.tenants) and not report.kafka:
+        console.print("Nothing was accepted, and nothing billed.")
+        return
+    if report.clean:
+        console.print("Accepted once, answered once, billed once: nothing is off.", style="bold green")
+        return
+    sums = f", and the sums of {len(report.unequal):,} tenants differ" if report.unequal else ""
+    console.print(f"{sum(report.faults.values()):,} faults{sums}.", style="bold red")
+    if report.missing:
+        console.print("--repair reads what is missing from Kafka again.")
+
+
+def _section(console: Console, grid: Grid) -> None:
+    if grid.rows:
+        console.print()
+        console.print(grid.table())
+
+
+def _of(sums: Mapping[str, Sums], name: str) -> Sums:
+    return sums.get(name, Sums())
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count else "–"
+
+
+def _iso(utc_ms: int) -> str:
+    return datetime.fromtimestamp(utc_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
