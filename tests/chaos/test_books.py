@@ -1,0 +1,148 @@
+"""The count must see what a fault could do: each broken promise, planted in books that balance."""
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from contracts.usage import UsageEvent, UsageKind, event_id
+from tests.chaos.answers import Ask, Door, Said, Told
+from tests.chaos.books import (
+    CONTRADICTED,
+    DOUBLED,
+    LOST,
+    UNCOUNTED,
+    Evidence,
+    Row,
+    Run,
+    balance,
+    by_kind,
+    totals,
+    wasted_tokens,
+)
+from tests.support.usage import as_waste, make_events
+
+EVENT = make_events(1)[0].model_copy(update={"completion_tokens": 7, "prompt_tokens": 3, "cost_nano": 5})
+KEY = f"{EVENT.tenant}:{EVENT.idempotency_key}"
+
+
+def final(text: str = "hello", completion_tokens: int = 7) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": completion_tokens}
+    return orjson.dumps({"model": "small", "choices": [choice], "usage": usage})
+
+
+def row(event: UsageEvent) -> Row:
+    return Row(event.event_id, event.kind, event.prompt_tokens, event.completion_tokens, event.cost_nano)
+
+
+def balanced() -> Evidence:
+    """One request, its worker killed once: two runs, one answer, one bill, one waste."""
+    waste = as_waste(EVENT).model_copy(update={"run": "second"})
+    said = Said.of(orjson.loads(final()))
+    evidence = Evidence(accepted={KEY}, told=[Told(Ask(KEY, Door.WHOLE, {}, 0.0), said, 1.0, over=True)])
+    evidence.finals[KEY] = {final()}
+    for event in (EVENT, waste):
+        evidence.add_event(event)
+        evidence.rows[KEY].append(row(event))
+        evidence.runs[KEY].append(Run(event.claim, event.run, event.completion_tokens))
+    return evidence
+
+
+def other_answer(evidence: Evidence) -> None:
+    evidence.finals[KEY].add(final("hullo"))
+
+
+def other_told(evidence: Evidence) -> None:
+    evidence.told[0].said = Said("hullo", "small", "stop", 3, 7)
+
+
+def unanswered(evidence: Evidence) -> None:
+    evidence.told[0].said = None
+
+
+def unknown_to_clients(evidence: Evidence) -> None:
+    evidence.told.clear()
+    evidence.finals.clear()
+
+
+def billed_twice(evidence: Evidence) -> None:
+    evidence.add_event(EVENT.model_copy(update={"event_id": event_id(KEY, "9.9"), "claim": "9.9"}))
+
+
+def unbilled(evidence: Evidence) -> None:
+    del evidence.events[KEY][EVENT.event_id]
+
+
+def row_missing(evidence: Evidence) -> None:
+    evidence.rows[KEY].pop()
+
+
+def row_doubled(evidence: Evidence) -> None:
+    evidence.rows[KEY].append(evidence.rows[KEY][0])
+
+
+def row_of_nothing(evidence: Evidence) -> None:
+    evidence.rows[KEY].append(Row("0" * 32, "usage", 1, 1, 1))
+
+
+def row_changed(evidence: Evidence) -> None:
+    evidence.rows[KEY][0] = evidence.rows[KEY][0]._replace(completion_tokens=8)
+
+
+def event_changed(evidence: Evidence) -> None:
+    evidence.add_event(EVENT.model_copy(update={"cost_nano": 6}))
+
+
+def tokens_unlike_the_answer(evidence: Evidence) -> None:
+    evidence.finals[KEY] = {final(completion_tokens=8)}
+
+
+def waste_billed(evidence: Evidence) -> None:
+    [(waste_id, waste)] = [(i, e) for i, e in evidence.events[KEY].items() if e.kind is UsageKind.WASTE]
+    evidence.events[KEY][waste_id] = waste.model_copy(update={"cost_nano": 1})
+
+
+def run_uncounted(evidence: Evidence) -> None:
+    evidence.runs[KEY].append(Run(EVENT.claim, "third", 7))
+
+
+def test_balanced_books() -> None:
+    evidence = balanced()
+    assert balance(evidence) == []
+    assert totals(evidence).agree
+    assert wasted_tokens(evidence, [KEY]) == 10
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [
+        (other_answer, CONTRADICTED),
+        (other_told, CONTRADICTED),
+        (unanswered, LOST),
+        (unknown_to_clients, LOST),
+        (billed_twice, DOUBLED),
+        (unbilled, LOST),
+        (row_missing, LOST),
+        (row_doubled, DOUBLED),
+        (row_of_nothing, CONTRADICTED),
+        (row_changed, CONTRADICTED),
+        (event_changed, CONTRADICTED),
+        (tokens_unlike_the_answer, CONTRADICTED),
+        (waste_billed, DOUBLED),
+        (run_uncounted, UNCOUNTED),
+    ],
+)
+def test_a_broken_promise_is_found(planted: Callable[[Evidence], None], kind: str) -> None:
+    evidence = balanced()
+    planted(evidence)
+    findings = balance(evidence)
+    assert kind in {finding.kind for finding in findings}, findings
+    assert by_kind(findings, {KEY})[kind] == 1
+    assert by_kind(findings, {"acme:another"}) == {}
+
+
+def test_sums_that_differ() -> None:
+    evidence = balanced()
+    row_changed(evidence)
+    assert not totals(evidence).agree
