@@ -43,21 +43,23 @@ class RowsRefused(Exception):  # noqa: N818 - an answer, not a failure
 
 @dataclass(slots=True)
 class Ledger:
-    """One per process that writes, used from one thread."""
+    """One per process that writes to a table, used from one thread."""
 
     client: Client
+    table: str = "usage"
     _stage_ready: bool = field(default=False, init=False)  # it exists, and is empty
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Connects and brings the schema up to date. Raises StackError or ClickHouseError."""
+    def open(cls, settings: Settings, table: str = "usage") -> Self:
+        """Connects and brings the schema up to date. `table`: one like `usage`, if not that. Raises StackError or
+        ClickHouseError."""
         client = connect(settings, _OPTIONS)
         try:
             migrate(client, settings)
         except BaseException:
             client.close()
             raise
-        return cls(client)
+        return cls(client, table)
 
     def insert(self, lines: Iterable[bytes], count: int) -> None:
         """`lines`: pieces of JSON lines, `count` usage events with topic, partition and offset. Afterwards each is in
@@ -83,7 +85,7 @@ class Ledger:
 
     def _move(self, count: int) -> None:
         try:
-            self.client.command(stage.insert_new_sql(), {"count": count})
+            self.client.command(stage.insert_new_sql(self.table), {"count": count})
         except DatabaseError as error:
             if error.code == _WRONG_COUNT:
                 raise RowsRefused("a record held more than one event, or none") from error

@@ -4,9 +4,11 @@ It inserts what Kafka holds and the ledger misses, and nothing that a caller cou
 with the password, or on this machine.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import asdict
 
 import structlog
 from pydantic import BaseModel, Field, ValidationError
@@ -17,6 +19,7 @@ from starlette.routing import Route
 from analytics.clickhouse import ClickHouseError
 from analytics.ledger import Ledger
 from analytics.query_request import BadQuery, authenticate, status_of
+from analytics.rebuild import rebuild, swap
 from analytics.reconcile.usage_log import Offsets, apart
 from analytics.repair import MOST_OFFSETS, repair
 from contracts.errors import MillraceError
@@ -42,6 +45,12 @@ class RepairOrder(BaseModel):
         return found
 
 
+class SwapOrder(BaseModel):
+    """As the rebuild told them."""
+
+    ends: dict[int, int]
+
+
 class Maintenance:
     """`executor` is the one thread that writes to the ledger, so that work here and the sink's never meet."""
 
@@ -49,9 +58,11 @@ class Maintenance:
         self._settings, self._ledger, self._executor = settings, ledger, executor
         secret = settings.clickhouse_password
         self._password = secret.get_secret_value() if secret else None
+        self._one_at_a_time = asyncio.Lock()
 
     def routes(self) -> list[Route]:
-        return [Route("/maintenance/repair", self._guarded(self._repair), methods=["POST"])]
+        works = {"repair": self._repair, "rebuild": self._rebuild, "swap": self._swap}
+        return [Route(f"/maintenance/{name}", self._guarded(work), methods=["POST"]) for name, work in works.items()]
 
     async def _repair(self, body: bytes) -> Response:
         missing = RepairOrder.model_validate_json(body).spans()
@@ -59,11 +70,24 @@ class Maintenance:
         _log.info("repaired", events=repaired.read, refused=len(repaired.refused))
         return JSONResponse(repaired._asdict())
 
+    async def _rebuild(self, body: bytes) -> Response:  # noqa: ARG002 - nothing to say
+        rebuilt = await rebuild(self._settings)
+        _log.info("rebuilt", events=rebuilt.read, kept=rebuilt.kept, unequal=len(rebuilt.unequal))
+        return JSONResponse(asdict(rebuilt))
+
+    async def _swap(self, body: bytes) -> Response:
+        ends = SwapOrder.model_validate_json(body).ends
+        loop = asyncio.get_running_loop()
+        newer = await loop.run_in_executor(self._executor, swap, self._ledger.client, self._settings, ends)
+        _log.info("tables swapped", newer=newer)
+        return JSONResponse({"newer": newer})
+
     def _guarded(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
                 self._admit(request)
-                return await work(await request.body())
+                async with self._one_at_a_time:
+                    return await work(await request.body())
             except BadQuery as error:
                 return PlainTextResponse(f"{error}\n", status_of(error.code))
             except (ValidationError, ValueError) as error:

@@ -25,12 +25,12 @@ _SQL_TYPES: dict[Any, str] = {bool: "Bool", int: "Int64", float: "Float64", dict
 _CREATE = "CREATE TEMPORARY TABLE IF NOT EXISTS {table} (\n  {columns}\n) ENGINE = Memory"
 
 _NEW = """
-INSERT INTO usage ({columns})
+INSERT INTO {table} ({columns})
 SELECT {values}
 FROM {stage}
 WHERE throwIf((SELECT count() FROM {stage}) != {{count:UInt64}}) = 0
   AND event_id NOT IN (
-      SELECT event_id FROM usage
+      SELECT event_id FROM {table}
       WHERE tenant IN (SELECT tenant FROM {stage})
         AND event_time BETWEEN (SELECT {first} FROM {stage}) AND (SELECT {last} FROM {stage})
   )
@@ -45,11 +45,12 @@ def create_sql() -> str:
     return _CREATE.format(table=TABLE, columns=",\n  ".join(columns + checks))
 
 
-def insert_new_sql() -> str:
+def insert_new_sql(table: str = "usage") -> str:
     """Moves the block's events that the ledger doesn't have yet: the exactly-once step. Bounded by tenant and time, so
     it reads little; an event comes with the same time however often it is delivered. Throws when the stage doesn't hold
     as many events as parameter `count` says."""
     return _NEW.format(
+        table=table,
         stage=TABLE,
         columns=", ".join(f"`{name}`" for name in (*_FIELDS, *POSITION)),
         values=", ".join(_time(f"`{name}`") if is_time(name) else f"`{name}`" for name in (*_FIELDS, *POSITION)),

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from contracts.errors import MillraceError
-from millrace.commands import cost, demo, keys, reconcile, replay, request, services, sql, topics, up
+from millrace.commands import cost, demo, keys, rebuild, reconcile, replay, request, services, sql, topics, up
 
 app = typer.Typer(
     name="millrace",
@@ -25,6 +25,7 @@ app.command()(replay.replay)
 app.command()(cost.cost)
 app.command()(request.request)
 app.command()(reconcile.reconcile)
+app.command()(rebuild.rebuild)
 app.command()(sql.sql)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")

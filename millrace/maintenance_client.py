@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from pydantic import TypeAdapter
 
+from analytics.rebuild import Bounds, Rebuilt
 from analytics.reconcile.usage_log import Offsets
 from analytics.repair import Repaired
 from contracts.errors import StackError
@@ -14,6 +16,7 @@ from contracts.settings import Settings
 from millrace.load_settings import load_stack_settings
 from millrace.stack_file import running_stack
 
+_REBUILT = TypeAdapter(Rebuilt)
 _PATIENCE = httpx.Timeout(10.0, read=3600.0)  # seconds
 
 
@@ -37,6 +40,14 @@ class MaintenanceClient:
         """Raises StackError."""
         answer = await self._ask("/maintenance/repair", {"missing": missing})
         return Repaired(answer["read"], answer["refused"])
+
+    async def rebuild(self) -> Rebuilt:
+        """Raises StackError."""
+        return _REBUILT.validate_python(await self._ask("/maintenance/rebuild", {}))
+
+    async def swap(self, ends: Bounds) -> int:
+        """Rows that came since the rebuild, and were taken over. Raises StackError."""
+        return int((await self._ask("/maintenance/swap", {"ends": ends}))["newer"])
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -25,7 +25,9 @@ def show_report(
     """A table names at most `rows` findings; JSON has every one that the report has."""
     if format_ == "json":
         found = as_record(report) | ({"repaired": repaired._asdict()} if repaired else {})
-        sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+        sys.stdout.write(
+            orjson.dumps(found, default=list, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n"
+        )
         return
     console = Console(highlight=False)
     _heading(console, report, repaired)
@@ -162,8 +164,8 @@ def _conclusion(console: Console, report: Report) -> None:
     if report.clean:
         console.print("Accepted once, answered once, billed once: nothing is off.", style="bold green")
         return
-    sums = f", and the sums of {len(report.unequal):,} tenants differ" if report.unequal else ""
-    console.print(f"{sum(report.faults.values()):,} faults{sums}.", style="bold red")
+    sums = f"; sums differ for {_counted(len(report.unequal), 'tenant')}" if report.unequal else ""
+    console.print(f"{_counted(sum(report.faults.values()), 'fault')}{sums}.", style="bold red")
     if report.missing:
         console.print("--repair reads what is missing from Kafka again.")
 
@@ -180,6 +182,10 @@ def _of(sums: Mapping[str, Sums], name: str) -> Sums:
 
 def _number(count: int) -> str:
     return f"{count:,}" if count else "–"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _iso(utc_ms: int) -> str:

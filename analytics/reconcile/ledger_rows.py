@@ -29,11 +29,11 @@ _SAYS = (
     "completion_tokens",
     "cost_nano",
 )
-_DIGEST = f"halfMD5(concat_ws('\\n', {', '.join(f'toString({name})' for name in _SAYS)}))"
+DIGEST = f"halfMD5(concat_ws('\\n', {', '.join(f'toString({name})' for name in _SAYS)}))"
 _PLACE = """
 topic = {topic:String} AND partition = {partition:UInt16} AND offset >= {first:UInt64} AND offset < {end:UInt64}
 """
-_ROWS = f"SELECT offset, {_DIGEST} FROM usage WHERE {_PLACE}"
+_ROWS = f"SELECT offset, {DIGEST} FROM usage WHERE {_PLACE}"
 _SUMS = f"""
 SELECT
     tenant, count(), countIf(kind = 'waste'),
@@ -43,7 +43,7 @@ FROM usage WHERE {_PLACE} GROUP BY tenant
 _SINCE, _UNTIL = (f"fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')" for name in ("since", "until"))
 _BETWEEN = f"event_time BETWEEN {_SINCE} AND {_UNTIL}"
 _KNOWN = f"""
-SELECT event_id, any({_DIGEST}) FROM usage
+SELECT event_id, any({DIGEST}) FROM usage
 WHERE event_id IN ({{ids:Array(String)}}) AND {_BETWEEN}
 GROUP BY event_id
 """

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from clickhouse_connect.driver.exceptions import OperationalError
 
 from analytics.health import Health
@@ -24,7 +23,7 @@ from contracts.settings import Settings
 from contracts.topics import Topics
 from contracts.usage import UsageEvent
 from millrace.ports import free_port
-from millrace.service_process import ServiceProcess, ServiceSpec
+from tests.support.analytics import committed_lag, process_of
 from tests.support.records import read
 from tests.support.until import until
 from tests.support.usage import as_values, as_waste, make_events
@@ -37,21 +36,6 @@ def quick(settings: Settings) -> Settings:
     """Small blocks and little patience, so that there are many cuts."""
     return settings.model_copy(
         update={"analytics_port": free_port(), "sink_block_rows": 1500, "sink_max_wait_ms": 60, "tenant_partitions": 4}
-    )
-
-
-def process_of(settings: Settings, folder: Path) -> ServiceProcess:
-    environment = {
-        f"MILLRACE_{name.upper()}": str(value) for name, value in settings.model_dump(exclude_unset=True).items()
-    }
-    return ServiceProcess(
-        ServiceSpec(
-            name="analytics",
-            command=[sys.executable, "-m", "analytics"],
-            environment=environment | {"PATH": "/usr/bin:/bin"},
-            log=folder / "analytics.log",
-            ready_seconds=60,
-        )
     )
 
 
@@ -69,20 +53,6 @@ async def producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
 
 async def send(producer: AIOKafkaProducer, topic: str, tenant: str, value: bytes | None) -> None:
     await producer.send(topic, value, key=tenant.encode())
-
-
-async def committed_lag(settings: Settings) -> int:
-    topic = Topics.of(settings).usage
-    partitions = [TopicPartition(topic, number) for number in range(settings.tenant_partitions)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=Topics.of(settings).sink_group,
-        enable_auto_commit=False,
-    )
-    async with consumer:
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        return sum([ends[tp] - (await consumer.committed(tp) or 0) for tp in partitions])
 
 
 async def test_each_event_once_through_kill_9_duplicates_and_new_cuts(quick: Settings, tmp_path: Path) -> None:

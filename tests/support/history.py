@@ -73,12 +73,14 @@ class History:
         self.now += 7
         return await self.producer.send_and_wait(topic, value, key=key.encode(), headers=headers, timestamp_ms=self.now)
 
-    async def commit(self, **until: int) -> None:
-        """Every stage has done with everything, but for `until`: on that topic its reader stands at this offset."""
+    async def commit(self, *, stored: bool = True, **until: int) -> None:
+        """Every stage has done with everything, but for `until`: on that topic its reader stands at this offset.
+        Without `stored` a real sink commits for itself."""
         streams = (self.topics.requests, self.topics.admitted, self.topics.completions, self.topics.usage)
         work = self.topics.work("small", "interactive")
         await self._commit(self.topics.streams_app, streams, until)
-        await self._commit(self.topics.sink_group, (self.topics.usage,), {"usage": until.get("sink", 2**40)})
+        if stored:
+            await self._commit(self.topics.sink_group, (self.topics.usage,), {"usage": until.get("sink", 2**40)})
         await self._commit(self.topics.worker_group("small"), (work,), until)
 
     async def usage(self) -> list[ConsumerRecord]:
