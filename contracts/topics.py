@@ -58,6 +58,10 @@ class Topics:
         return f"{self.prefix}dead-letters"
 
     @property
+    def dead_letters_handled(self) -> str:
+        return f"{self.prefix}dead-letters-handled"
+
+    @property
     def api_keys(self) -> str:
         return f"{self.prefix}api-keys"
 
@@ -118,6 +122,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.usage, q, kept_on),
         TopicSpec(topics.responses, settings.response_partitions, frames),
         TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
+        TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
         TopicSpec(topics.changelog(TENANT_TABLE), q, kept_on | {"cleanup.policy": "compact", "retention.ms": "-1"}),

@@ -102,6 +102,15 @@ def _channels(topics: Topics) -> dict[str, Channel]:
             ("streams", "inference", "analytics"),
             ("operators",),
         ),
+        "dead-letters-handled": Channel(
+            topics.dead_letters_handled,
+            "Which dead letters an operator has redriven or dropped (compacted).",
+            {"type": "string", "description": "<partition>.<offset> of the letter on dead-letters"},
+            None,
+            ["dead-letter-handled"],
+            ("operators",),
+            ("operators",),
+        ),
         "api-keys": Channel(
             topics.api_keys,
             "API keys by their SHA-256 (compacted; a tombstone revokes).",

@@ -8,7 +8,7 @@ from contracts.api_keys import ApiKey
 from contracts.bodies import ChatCompletionRequest, CompletionRequest
 from contracts.completion import Completion
 from contracts.control import Control
-from contracts.dead_letter import DeadLetter
+from contracts.dead_letter import DeadLetter, Handled
 from contracts.envelope import Admitted, Digest, Envelope, Work
 from contracts.frames import Frame, RequestState
 from contracts.usage import UsageEvent
@@ -26,6 +26,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "usage-event": UsageEvent,
     "control-headers": Control,
     "dead-letter-headers": DeadLetter,
+    "dead-letter-handled": Handled,
     "api-key": ApiKey,
 }
 

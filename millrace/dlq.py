@@ -1,0 +1,175 @@
+"""Dead letters as operators see them: found, sent to where they came from again, or set aside.
+
+`dead-letters` is a log and keeps everything; what was done about a letter is a record on the compacted topic
+`dead-letters-handled`. A letter is redriven first and marked after: when that is interrupted it may be redriven twice,
+which its identity makes harmless, and is never forgotten.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from time import time_ns
+from typing import Literal
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from contracts.catalogue import load_catalogue
+from contracts.dead_letter import HEADER_PREFIX, DeadLetter, Handled
+from contracts.errors import InvalidRequest, StackError
+from contracts.headers import RawHeaders
+from contracts.kafka import client_options, header, producer_options
+from contracts.settings import Settings
+from contracts.topics import GROWTH_BYTES, Topics, all_topics
+from millrace.topic_admin import kafka_admin
+
+Action = Literal["redriven", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One record on `dead-letters`. `why` is None when the record doesn't say what a dead letter should."""
+
+    record: ConsumerRecord
+    why: DeadLetter | None
+    handled: Handled | None
+
+    @property
+    def id(self) -> str:
+        return letter_id(self.record)
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As the record had them where it came from."""
+        return [(name, value) for name, value in self.record.headers if not name.startswith(HEADER_PREFIX)]
+
+    @property
+    def tenant(self) -> str:
+        named = header(self.record.headers, "tenant") or (self.record.key or b"").partition(b":")[0]
+        return named.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters. `since` is UTC ms; `ids` are `<partition>.<offset>`, none for all."""
+
+    ids: frozenset[str] = frozenset()
+    stage: str = ""
+    tenant: str = ""
+    reason: str = ""
+    since: int = 0
+    handled: bool = False
+
+    def passes(self, letter: Letter) -> bool:
+        why = letter.why
+        return (
+            (not self.ids or letter.id in self.ids)
+            and (self.handled or letter.handled is None)
+            and letter.record.timestamp >= self.since
+            and self.tenant in ("", letter.tenant)
+            and self.stage in ("", why.dead_letter_stage if why else "")
+            and self.reason.lower() in (why.dead_letter_reason.lower() if why else "")
+        )
+
+
+def letter_id(record: ConsumerRecord) -> str:
+    return f"{record.partition}.{record.offset}"
+
+
+async def find_letters(settings: Settings, wanted: Filter) -> list[Letter]:
+    """Oldest first. Raises StackError without a Kafka, and InvalidRequest when one that is asked for by id isn't."""
+    topics = Topics.of(settings)
+    await _check_topics(settings, topics.dead_letters, topics.dead_letters_handled)
+    handled: dict[str, Handled] = {}
+    async for record in _read(settings, topics.dead_letters_handled):
+        handled[record.key.decode()] = Handled.model_validate_json(record.value)
+    found = []
+    async for record in _read(settings, topics.dead_letters, wanted.since):
+        letter = Letter(record, _reason(record), handled.get(letter_id(record)))
+        if wanted.passes(letter):
+            found.append(letter)
+    if missing := wanted.ids - {letter.id for letter in found}:
+        raise InvalidRequest(f"No dead letter is open under {', '.join(sorted(missing))}: see `millrace dlq list`.")
+    return found
+
+
+async def redrive(settings: Settings, letters: Iterable[Letter], told: Callable[[Letter, str], None]) -> int:
+    """Puts each record, as it was, on the topic that it came from; returns how many. `told` hears why one stays."""
+    known = {spec.name for spec in all_topics(settings, load_catalogue(settings.routes_file))}
+    options = producer_options(settings) | {"max_request_size": settings.max_body_bytes + GROWTH_BYTES}
+    count = 0
+    async with AIOKafkaProducer(**options) as producer:
+        for letter in letters:
+            if obstacle := _obstacle(letter, known):
+                told(letter, obstacle)
+                continue
+            await _send_back(producer, letter)
+            await _mark(producer, settings, letter, "redriven")
+            count += 1
+    return count
+
+
+async def drop(settings: Settings, letters: Iterable[Letter]) -> int:
+    """Marks them handled; the log keeps them. Returns how many."""
+    count = 0
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        for letter in letters:
+            await _mark(producer, settings, letter, "dropped")
+            count += 1
+    return count
+
+
+def _obstacle(letter: Letter, known: set[str]) -> str:
+    why = letter.why
+    if why is None:
+        return "its headers don't say where it came from"
+    if why.dead_letter_topic not in known:
+        return f"topic {why.dead_letter_topic} is none of ours"
+    if why.dead_letter_outcome:
+        return f"its client was answered ({why.dead_letter_outcome}) and its key keeps that answer; ask under a new key"
+    return ""
+
+
+async def _send_back(producer: AIOKafkaProducer, letter: Letter) -> None:
+    """By its key, as every writer here partitions; a record without one to where it lay."""
+    why, record = letter.why, letter.record
+    assert why is not None
+    partition = None if record.key is not None else why.dead_letter_partition
+    await producer.send_and_wait(
+        why.dead_letter_topic, record.value, key=record.key, headers=letter.headers, partition=partition
+    )
+
+
+async def _mark(producer: AIOKafkaProducer, settings: Settings, letter: Letter, action: Action) -> None:
+    value = Handled(action=action, at=time_ns() // 1_000_000).model_dump_json().encode()
+    await producer.send_and_wait(Topics.of(settings).dead_letters_handled, value, key=letter.id.encode())
+
+
+def _reason(record: ConsumerRecord) -> DeadLetter | None:
+    try:
+        return DeadLetter.from_headers([pair for pair in record.headers if pair[0].startswith(HEADER_PREFIX)])
+    except InvalidRequest:
+        return None
+
+
+async def _check_topics(settings: Settings, *names: str) -> None:
+    async with kafka_admin(settings) as admin:
+        described = await admin.describe_topics(list(names))
+    if missing := [topic["topic"] for topic in described if not topic["partitions"]]:
+        raise StackError(f"Topic {', '.join(missing)} is not there: `millrace topics --create` makes it.")
+
+
+async def _read(settings: Settings, topic: str, since: int = 0) -> AsyncIterator[ConsumerRecord]:
+    """One partition's records from that time (UTC ms) to what is its end now."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(**client_options(settings)) as consumer:
+        consumer.assign([partition])
+        start = (await consumer.offsets_for_times({partition: since}))[partition] if since else None
+        if since and start is None:
+            return
+        if start:
+            consumer.seek(partition, start.offset)
+        else:
+            await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        while await consumer.position(partition) < end:
+            for record in (await consumer.getmany(timeout_ms=200)).get(partition, []):
+                yield record
