@@ -6,12 +6,13 @@ come again, since Faust would acknowledge them and go on.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import structlog
-from faust.types import EventT, StreamT
+from faust.types import Message, StreamT
 
 from contracts.topics import Topics
 from streams.changelog import now_ms
@@ -44,42 +45,43 @@ class Carrier:
 
     async def run(self, stream: StreamT[Any]) -> None:
         """The Faust agent: returns when Faust stops."""
-        queue = stream.channel.queue
+        consumer = stream.app.consumer
+        queue = consumer.queues[self._stage.source] = stream.channel.queue
         while True:
             try:
-                events = [await queue.get()]
+                messages = [await queue.get()]
             except StopAsyncIteration:
                 return
-            while len(events) < self._most and not queue.empty():
-                events.append(queue.get_nowait())
-            await asyncio.shield(self._carry(events))
+            while len(messages) < self._most and not queue.empty():
+                messages.append(queue.get_nowait())
+            await asyncio.shield(self._carry(messages, consumer.ack))
 
-    async def _carry(self, events: list[EventT[Any]]) -> None:
+    async def _carry(self, messages: list[Message], ack: Callable[[Message], object]) -> None:
         generation = self._tables.generation
-        events = [event for event in events if event.message.generation_id == generation]
-        if not self._gate.is_open or not events:
+        messages = [message for message in messages if message.generation_id == generation]
+        if not self._gate.is_open or not messages:
             return  # the partitions are no longer ours: their next owner reads these again
         with self._gate.passing():
             async with self._lock:
-                outputs, departing = self._decide(events)
+                outputs, departing = self._decide(messages)
                 landing = [self._land(await self._enter(*leaving), *leaving) for leaving in departing]
             if self._stage.state_first:
                 await asyncio.gather(*landing)
                 await self._outbox.deliver(outputs)
             else:
                 await asyncio.gather(self._outbox.deliver(outputs), *landing)
-            for event in events:
-                event.ack()
+            for message in messages:
+                ack(message)
 
-    def _decide(self, events: Iterable[EventT[Any]]) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
+    def _decide(self, messages: Iterable[Message]) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
         outputs: list[Output] = []
         departing: list[tuple[Partition, Flight]] = []
         seen_at = now_ms()
-        for number, group in groupby(sorted(events, key=_place), key=_partition):
+        for number, group in groupby(sorted(messages, key=_place), key=_partition):
             partition = self._tables.partition(Place(self._stage.table, number))
             batch = self._stage.open(partition)
-            for event in group:
-                outputs += self._one(batch, _record(event.message, seen_at))
+            for message in group:
+                outputs += self._one(batch, _record(message, seen_at))
             batch.close()
             if flight := partition.depart():
                 departing.append((partition, flight))
@@ -108,17 +110,11 @@ class Carrier:
         await partition.land(flight, first, end, now_ms())
 
 
-def _partition(event: EventT[Any]) -> int:
-    number: int = event.message.partition
-    return number
+_partition = attrgetter("partition")
+_place = attrgetter("partition", "offset")
 
 
-def _place(event: EventT[Any]) -> tuple[int, int]:
-    return event.message.partition, event.message.offset
-
-
-def _record(message: Any, seen_at: int) -> Record:
-    headers = [(name, value or b"") for name, value in message.headers]
+def _record(message: Message, seen_at: int) -> Record:
     return Record(
         message.topic,
         message.partition,
@@ -126,6 +122,6 @@ def _record(message: Any, seen_at: int) -> Record:
         round(message.timestamp * 1000),
         message.key,
         message.value or b"",
-        headers,
+        [*message.headers] if message.headers else [],
         seen_at,
     )

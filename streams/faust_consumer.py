@@ -7,6 +7,7 @@ always keeps the partitions of co-partitioned topics together.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import structlog
@@ -21,7 +22,8 @@ from contracts.kafka import client_options
 from contracts.settings import Settings
 
 _FETCH_WAIT_MS = 500
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
+_REST_SECONDS = 0.02
 _MAX_POLL_RECORDS = 400
 _MAX_POLL_INTERVAL_MS = 600_000
 _log = structlog.get_logger()
@@ -31,8 +33,13 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
     """What Faust asks of a consumer, straight from aiokafka."""
 
     consumer_stopped_errors = (ConsumerStoppedError,)
+    queues: dict[str, Any]  # the agents' by topic
     settings: Settings
     before_revoked: Callable[[], Awaitable[None]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queues = {}
 
     async def on_start(self) -> None:
         self._kafka = _kafka_consumer(self.app, self.settings)
@@ -54,40 +61,52 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
     async def _drain_messages(self, fetcher: Any) -> None:
         """All of a fetch at once into the agents' queues, so that they find it as one batch.
 
-        Faust's own loop makes two tasks per record and lets the agents run after each.
+        Faust's own loop makes two tasks and three objects per record, and lets the agents run after each.
         """
         try:
             while not (self.should_stop or fetcher.should_stop):
-                async for tp, message in self.getmany(timeout=_POLL_SECONDS):
-                    if not self.app.flow_control.is_active():
-                        break  # what a rebalance has interrupted is read again
-                    if message.offset >= (self._read_offset[tp] or 0):
-                        await self._hand_over(tp, message)
-                await asyncio.sleep(0)
+                await self._drain_once()
         except ConsumerStoppedError:
             if not self.app.should_stop:
                 raise
 
-    async def _hand_over(self, tp: TP, message: ConsumerMessage) -> None:
+    async def _drain_once(self) -> None:
+        active = set(self._get_active_partitions())
+        if not (active and self._flows):
+            await asyncio.sleep(_REST_SECONDS)
+            return
+        fetcher = self._kafka._fetcher  # noqa: SLF001 - as Faust's driver does: getmany() knows no active partitions
+        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
+            fetched = await fetcher.fetched_records(active, timeout=_POLL_SECONDS, max_records=_MAX_POLL_RECORDS)
+        if self._flows:  # or else a rebalance has begun, and after it Faust seeks back
+            for tp, records in fetched.items():
+                self._hand_over(tp, records)
+
+    @property
+    def _flows(self) -> bool:
+        return bool(self.flow_active and self.app.flow_control.is_active())
+
+    def _hand_over(self, tp: TopicPartition, records: list[Any]) -> None:
+        queue = self.queues[tp.topic]
         read = self._read_offset[tp]
-        if read and message.offset - read > 1:  # a transaction's marker: Faust would wait for it before it commits
-            await self._add_gap(tp, read + 1, message.offset - 1)
-        await self.callback(message)
-        if message.generation_id == self.app.consumer_generation_id:  # else a full queue has held it up for too long
-            self._read_offset[tp] = message.offset
+        for record in records:
+            if read and record.offset < read:
+                continue
+            if read and record.offset - read > 1:  # a transaction's marker: Faust would wait for it before it commits
+                self._gap[tp].addi(read + 1, record.offset)
+            read = self._read_offset[tp] = record.offset
+            queue.put_nowait_enhanced(
+                self._to_message(tp, record),
+                on_pressure_high=self._on_pressure(self.on_buffer_full, tp),
+                on_pressure_drop=self._on_pressure(self.on_buffer_drop, tp),
+            )
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - the consumer lives as long as its process; the queue compares callbacks
+    def _on_pressure(self, callback: Callable[[TP], None], tp: TP) -> Callable[[], None]:
+        return partial(callback, tp)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's name
-        if not self.flow_active:
-            return {}
-        fetcher = self._kafka._fetcher  # noqa: SLF001 - as Faust's driver does: getmany() would move the position
-        if self._kafka._closed or fetcher._closed:  # noqa: SLF001
-            raise ConsumerStoppedError
-        with fetcher._subscriptions.fetch_context():  # noqa: SLF001
-            return await fetcher.fetched_records(
-                active_partitions,
-                timeout=timeout,
-                max_records=self._kafka._max_poll_records,  # noqa: SLF001
-            )
+        raise NotImplementedError("records are read by _drain_messages")
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         return ConsumerMessage(
