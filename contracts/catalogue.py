@@ -4,7 +4,7 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from contracts.errors import ConfigError
 from contracts.settings import EngineName
 
 AUTO = "auto"
+ScorerName = Literal["features", "learned"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -53,6 +54,7 @@ class Rule(_Strict):
 
 class Catalogue(_Strict):
     version: str = Field(description="cited in the ledger as router_version")
+    scorer: ScorerName = Field("learned", description="what `max_complexity` is compared with: docs/routing.md")
     models: dict[str, ModelSpec] = Field(min_length=1)
     rules: list[Rule] = Field(min_length=1)
 

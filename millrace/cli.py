@@ -10,7 +10,21 @@ import sys
 import typer
 
 from contracts.errors import MillraceError
-from millrace.commands import cost, demo, dlq, keys, rebuild, reconcile, replay, request, services, sql, topics, up
+from millrace.commands import (
+    cost,
+    demo,
+    dlq,
+    keys,
+    rebuild,
+    reconcile,
+    replay,
+    request,
+    route,
+    services,
+    sql,
+    topics,
+    up,
+)
 
 app = typer.Typer(
     name="millrace",
@@ -30,6 +44,7 @@ app.command()(sql.sql)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(route.app, name="route")
 app.command(rich_help_panel="Services, each alone")(services.ingress)
 app.command(rich_help_panel="Services, each alone")(services.streams)
 app.command(rich_help_panel="Services, each alone")(services.worker)

@@ -1,12 +1,18 @@
-"""How hard a request looks: a score in [0, 1] that is the sum of a few features, each of which a person can check.
+"""How hard a request looks: a score in [0, 1], from features that a person can read.
 
-No model is asked, nothing is learned: a request is read once, a bounded part of it, in well under a millisecond.
+Two scorers, chosen in `routes.toml`: a sum of a few checks, and a learned one. Neither asks a model, and both read a
+bounded part of a request once.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from contracts.bodies import parse_object
+from contracts.catalogue import ScorerName
+from streams.scoring.body import asked
+from streams.scoring.learned import probability, shipped_scorer
+from streams.scoring.question import shortened
 
 _HEAD, _TAIL = 6_000, 2_000  # characters of the last question that are read
 _LONG_PROMPT = 4_000  # tokens at which length counts in full
@@ -45,49 +51,55 @@ WEIGHTS = {
 }
 
 
+UNTAUGHT = ("tools", "schema", "turns")
+UNTAUGHT_OPEN = ("code", "multi_step")  # exams with listed choices teach enough of these
+PRIOR = 6.0  # log-odds per point: a patch in full multiplies the odds by 4.5, three steps by 6
+
+
 class Complexity(NamedTuple):
     score: float
-    features: dict[str, float]  # what each adds to the score; WEIGHTS says the most it can
+    features: dict[str, float]  # what each adds: to the score (transparent), or to its log-odds (learned)
+
+
+class _Seen(NamedTuple):
+    fields: dict[str, Any]
+    text: str
+    turns: int
+    tokens: int
 
 
 def complexity(body: bytes, prompt_tokens: int) -> Complexity:
     """Of a checked body. Raises InvalidRequest when it isn't a JSON object."""
     fields = parse_object(body)
-    text, turns = _question(fields)
-    found = {
-        "length": prompt_tokens / _LONG_PROMPT,
-        "code": _share(_CODE, text, 3) + _share(_CODE_WORDS, text, 2) / 2,
-        "maths": _share(_MATHS, text, 3),
-        "multi_step": _share(_STEPS, text, 3),
-        "tools": 1.0 if fields.get("tools") or fields.get("functions") else 0.0,
-        "schema": _schema(fields.get("response_format")),
-        "turns": (turns - 1) / _MANY_TURNS,
-    }
-    features = {name: round(WEIGHTS[name] * min(1.0, max(0.0, share)), 4) for name, share in found.items()}
+    question, turns = asked(fields)
+    features = _points(_Seen(fields, _slice(question), turns, prompt_tokens), _CHECKS)
     return Complexity(round(min(1.0, sum(features.values())), 4), features)
 
 
-def _question(fields: dict[str, Any]) -> tuple[str, int]:
-    """What is asked, cut to a bounded slice, and how many times the caller has spoken."""
-    prompt = fields.get("prompt")
-    if isinstance(prompt, str):
-        return _slice(prompt), 1
-    messages = _objects(fields.get("messages"))
-    asked = [message for message in messages if message.get("role") == "user"]
-    return _slice(_text(asked[-1]) if asked else ""), len(asked)
+def learned_complexity(body: bytes, prompt_tokens: int) -> Complexity:
+    """1 - P(the small model suffices). Raises InvalidRequest when it isn't a JSON object.
+
+    Its features are log-odds: what was learned, and a prior for what the labelled questions could not teach, since
+    hardly one of them carries code, tools, a schema, turns or a list of things to do.
+    """
+    fields = parse_object(body)
+    question, turns = asked(fields)
+    learned = shipped_scorer().score(question)
+    untaught = UNTAUGHT if learned.lists_choices else (*UNTAUGHT, *UNTAUGHT_OPEN)
+    points = _points(_Seen(fields, shortened(question), turns, prompt_tokens), untaught)
+    prior = {name: round(PRIOR * value, 4) for name, value in points.items() if value}
+    features = {"base rate": learned.base, **learned.parts, **prior}
+    return Complexity(round(probability(sum(features.values())), 4), features)
 
 
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = [part.get("text") for part in _objects(content)]
-    return "\n".join(part for part in parts if isinstance(part, str))
+SCORERS: dict[ScorerName, Callable[[bytes, int], Complexity]] = {
+    "features": complexity,
+    "learned": learned_complexity,
+}
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """The body was checked by whoever wrote its digest, and that may have been anybody."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _points(seen: _Seen, names: Iterable[str]) -> dict[str, float]:
+    return {name: round(WEIGHTS[name] * min(1.0, max(0.0, _CHECKS[name](seen))), 4) for name in names}
 
 
 def _slice(text: str) -> str:
@@ -107,3 +119,14 @@ def _share(pattern: re.Pattern[str], text: str, enough: int) -> float:
 def _schema(response_format: Any) -> float:
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     return {"json_schema": 1.0, "json_object": 0.5}.get(kind, 0.0) if isinstance(kind, str) else 0.0
+
+
+_CHECKS: dict[str, Callable[[_Seen], float]] = {
+    "length": lambda seen: seen.tokens / _LONG_PROMPT,
+    "code": lambda seen: _share(_CODE, seen.text, 3) + _share(_CODE_WORDS, seen.text, 2) / 2,
+    "maths": lambda seen: _share(_MATHS, seen.text, 3),
+    "multi_step": lambda seen: _share(_STEPS, seen.text, 3),
+    "tools": lambda seen: 1.0 if seen.fields.get("tools") or seen.fields.get("functions") else 0.0,
+    "schema": lambda seen: _schema(seen.fields.get("response_format")),
+    "turns": lambda seen: (seen.turns - 1) / _MANY_TURNS,
+}

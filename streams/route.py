@@ -6,7 +6,7 @@ from contracts.catalogue import AUTO, Catalogue, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
-from streams.complexity import complexity
+from streams.complexity import SCORERS
 
 NAMED = "named"
 MAX_COST = "max-cost"
@@ -41,7 +41,7 @@ class Router:
         if request.requested_model != AUTO:
             return self._named(request, at)
         try:
-            score = complexity(body, request.prompt_estimate).score
+            score = SCORERS[self._catalogue.scorer](body, request.prompt_estimate).score
         except InvalidRequest as error:
             return Refusal(error.status, error.code or "", error.message, error.param or "")
         rule = next((rule for rule in self._catalogue.rules if self._fits(rule, score, request)), None)

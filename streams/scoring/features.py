@@ -7,6 +7,7 @@ out. The last two never meet: a prompt lists choices, or it doesn't.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from math import log1p
 
 from streams.scoring.question import Question, words
@@ -50,8 +51,8 @@ _IN_OPEN = _lexicon(
     restrictions="only except not no never without",
     people="he she his her they their",
     conjunctions="and",
-    quantities="average ratio rate probability speed profit discount interest tax increase increases increased decrease "
-    "decreases decreased reduce reduced",
+    quantities="average ratio rate probability speed profit discount interest tax increase increases increased "
+    "decrease decreases decreased reduce reduced",
     units="second seconds minute minutes hour hours day days week weeks month months year years dollar dollars cent "
     "cents mile miles feet foot inch inches pound pounds ounce ounces gallon gallons mph cm meter meters kg gram grams",
 )
@@ -59,7 +60,7 @@ _IN_OPEN = _lexicon(
 
 def terms(lowered: list[str]) -> Counter[str]:
     """Words and pairs of neighbours, counted."""
-    return Counter(lowered + [f"{a} {b}" for a, b in zip(lowered, lowered[1:], strict=False)])
+    return Counter(lowered + [f"{a} {b}" for a, b in pairwise(lowered)])
 
 
 def opening(lowered: list[str]) -> Counter[str]:

@@ -4,6 +4,7 @@ Four parts, each linear, so that every point of a score can be named: the words 
 of the choices it lists, and, where it lists none, how much is to be worked out. Trained by `millrace route train`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from math import exp, log, sqrt
@@ -40,8 +41,13 @@ class Provenance(BaseModel):
 
 
 class Score(NamedTuple):
-    small_suffices: float  # probability
-    parts: dict[str, float]  # what each feature adds to the log-odds that the large model is needed
+    base: float  # log-odds that the large model is needed, before anything is read
+    parts: dict[str, float]  # what each feature adds to them
+    lists_choices: bool
+
+    @property
+    def small_suffices(self) -> float:
+        return 1 - probability(self.base + sum(self.parts.values()))
 
 
 class LearnedScorer(BaseModel):
@@ -71,7 +77,7 @@ class LearnedScorer(BaseModel):
             **_named("choices", weigh_measures(self.choices, choices(question))),
             **_named("open", weigh_measures(self.open, open_question(question))),
         }
-        return Score(1 / (1 + exp(self.bias + sum(parts.values()))), parts)
+        return Score(self.bias, parts, bool(question.choices))
 
 
 @cache
@@ -79,14 +85,18 @@ def shipped_scorer() -> LearnedScorer:
     return LearnedScorer.load(files("streams.scoring").joinpath(ARTEFACT).read_bytes())
 
 
-def weigh_terms(known: dict[str, Term], counted: dict[str, int]) -> dict[str, float]:
+def probability(log_odds: float) -> float:
+    return 1 / (1 + exp(-max(-30.0, min(30.0, log_odds))))
+
+
+def weigh_terms(known: dict[str, Term], counted: Mapping[str, int]) -> dict[str, float]:
     """TF-IDF with sublinear counts, the vector's length 1, times the weights."""
     found = [(term, known[term], 1 + log(count)) for term, count in counted.items() if term in known]
     length = sqrt(sum((term.rarity * count) ** 2 for _, term, count in found)) or 1.0
     return {name: term.weight * term.rarity * count / length for name, term, count in found}
 
 
-def weigh_measures(known: dict[str, Measure], measured: dict[str, float]) -> dict[str, float]:
+def weigh_measures(known: dict[str, Measure], measured: Mapping[str, float]) -> dict[str, float]:
     """Nothing when the part doesn't apply; what was not measured in a part that applies is 0."""
     if not measured:
         return {}

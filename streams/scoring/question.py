@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-HEAD, TAIL = 3_500, 1_500  # characters that are read of a long prompt
+HEAD, TAIL = 2_500, 1_000  # characters that are read of a long prompt
 
 _CHOICE = re.compile(r"^[ \t]{0,8}\(?([A-E])[.)][ \t]{0,8}", re.MULTILINE)
 _CLOSING = re.compile(r"\s{0,8}\bAnswer:\s{0,8}\Z")
@@ -17,7 +17,7 @@ class Question(NamedTuple):
 
 
 def read_question(prompt: str) -> Question:
-    text = _CLOSING.sub("", prompt if len(prompt) <= HEAD + TAIL else f"{prompt[:HEAD]}\n{prompt[-TAIL:]}")
+    text = _CLOSING.sub("", shortened(prompt))
     starts = list(_CHOICE.finditer(text))
     first = max((n for n, match in enumerate(starts) if match.group(1) == "A"), default=len(starts))
     listed = starts[first:]
@@ -27,6 +27,11 @@ def read_question(prompt: str) -> Question:
     choices = [text[match.end() : end].strip() for match, end in zip(listed, ends, strict=True)]
     stem = text[: listed[0].start()]
     return Question(stem, choices, words(stem))
+
+
+def shortened(prompt: str) -> str:
+    """Its beginning and its end: what is asked stands at one of the two."""
+    return prompt if len(prompt) <= HEAD + TAIL else f"{prompt[:HEAD]}\n{prompt[-TAIL:]}"
 
 
 def words(text: str) -> list[str]:

@@ -1,0 +1,136 @@
+"""`millrace route`: train the router's scorer, measure it, and ask it why."""
+
+# ruff: noqa: PLC0415 - keeps --help fast
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from millrace.commands.options import DataDir, Format
+
+if TYPE_CHECKING:
+    from millrace.routing.dataset import Labelled
+    from millrace.routing.evaluation import Evaluation
+
+app = typer.Typer(no_args_is_help=True, help="Train the scorer that routes `auto`, measure it, ask it why.")
+Questions = Annotated[
+    Path, typer.Argument(help="JSON lines: domain, prompt, weak_correct, strong_correct.", exists=True, dir_okay=False)
+]
+
+
+@app.command("eval")
+def evaluate(
+    file: Questions,
+    scorer: Annotated[
+        Path | None, typer.Option(help="Another scorer than the shipped one, from `route train`.", dir_okay=False)
+    ] = None,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Train anew for each fold of subjects, and measure on those left out.")
+    ] = False,
+    subject: Annotated[list[str] | None, typer.Option(help="Only these subjects; may be given again.")] = None,
+    seed: Annotated[int, typer.Option(help="Deals the subjects to the folds.")] = 1,
+    svg: Annotated[Path | None, typer.Option(help="Draw the curve into this file.", dir_okay=False)] = None,
+    format_: Format = "table",
+) -> None:
+    """Show the cost/quality curve and APGR of the scorer on labelled questions."""
+    from millrace.routing.dataset import Dataset
+    from millrace.routing.training import unseen_needs
+
+    rows = Dataset.read(file).rows
+    needs = unseen_needs(rows, seed) if unseen else _needs(rows, scorer)
+    kept = [n for n, row in enumerate(rows) if not subject or row.subject in subject]
+    _show([rows[n] for n in kept], [needs[n] for n in kept], svg, format_)
+
+
+@app.command()
+def train(
+    file: Questions,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the scorer goes.", dir_okay=False)],
+    seed: Annotated[int, typer.Option(help="Deals the subjects to the folds.")] = 1,
+    format_: Format = "table",
+) -> None:
+    """Learn a scorer: the same file and seed give the same bytes. Shows what it is worth on subjects left out."""
+    from millrace.routing.dataset import Dataset
+    from millrace.routing.training import train, unseen_needs
+    from streams.scoring.learned import dump
+
+    data = Dataset.read(file)
+    needs = unseen_needs(data.rows, seed)
+    output.write_bytes(dump(train(data, needs, seed)))
+    _show(data.rows, needs, None, format_)
+
+
+@app.command()
+def explain(
+    prompt: Annotated[str, typer.Argument(help="What a caller would ask.")],
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The answer's cap, for the prices.")] = None,
+    data_dir: DataDir = None,
+    format_: Format = "table",
+) -> None:
+    """Show where a prompt would go: features with contributions, score, rules, choice, price of each choice."""
+    import time
+
+    from rich.console import Console
+
+    from contracts.catalogue import load_catalogue
+    from contracts.prices import load_prices
+    from millrace.load_settings import load_connected_settings
+    from millrace.routing.explanation import explain
+    from millrace.routing.view import show_explanation
+
+    settings = load_connected_settings(data_dir)
+    catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
+    found = explain(prompt, catalogue, prices, time.time_ns() // 1_000_000, max_tokens)
+    if format_ == "json":
+        _write_json({**found._asdict(), "rules": [rule.model_dump() for rule in found.rules]})
+    else:
+        show_explanation(found, Console())
+
+
+def _write_json(document: dict[str, object]) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+
+def _needs(rows: Sequence["Labelled"], path: Path | None) -> list[float]:
+    from pydantic import ValidationError
+
+    from contracts.errors import ConfigError
+    from streams.scoring.learned import LearnedScorer, shipped_scorer
+
+    try:
+        scorer = LearnedScorer.load(path.read_bytes()) if path else shipped_scorer()
+    except ValidationError as error:
+        raise ConfigError(f"{path} is not a scorer that `millrace route train` wrote.") from error
+    return [1 - scorer.score(row.prompt).small_suffices for row in rows]
+
+
+def _show(rows: Sequence["Labelled"], needs: Sequence[float], svg: Path | None, format_: str) -> None:
+    from rich.console import Console
+
+    from millrace.routing.view import show_evaluation
+
+    found = _evaluate(rows, needs)
+    if svg:
+        from millrace.routing.plot import svg as draw
+
+        svg.write_text(draw(found.points, found.apgr))
+    if format_ == "json":
+        _write_json(found.document())
+    else:
+        show_evaluation(found, Console())
+
+
+def _evaluate(rows: Sequence["Labelled"], needs: Sequence[float]) -> "Evaluation":
+    from contracts.errors import ConfigError
+    from millrace.routing.evaluation import evaluate
+
+    if not rows:
+        raise ConfigError("No question is of that subject.")
+    try:
+        return evaluate(rows, needs)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
