@@ -2,9 +2,9 @@
 
 import asyncio
 
-from bench import pipeline
+from bench import pipeline, scorer
 
-BENCHMARKS = [pipeline.main]
+BENCHMARKS = [pipeline.main, scorer.main]
 
 if __name__ == "__main__":
     for benchmark in BENCHMARKS:
