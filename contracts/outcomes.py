@@ -6,7 +6,7 @@ from enum import StrEnum
 class Outcome(StrEnum):
     SUCCEEDED = "succeeded"  # billed
     FAILED = "failed"  # the engine answered with an error; not billed
-    REJECTED = "rejected"  # a limit or an overload; never ran, and a retry with the same key runs
+    REJECTED = "rejected"  # a limit, an overload, or found unfit; never ran, and the key stays free
     EXPIRED = "expired"  # its deadline passed before the engine; never ran
     TIMED_OUT = "timed_out"  # ran out of time while running; billed for the tokens produced
     CANCELLED = "cancelled"  # the caller gave up; billed for the tokens produced
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
     @property
     def stored(self) -> bool:
-        """Whether the key replays this outcome. An overload is not stored: the same key may run again."""
+        """Whether the key replays this outcome. What never ran is not stored: the same key may run again."""
         return self is not Outcome.REJECTED
 
 

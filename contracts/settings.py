@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         6000, ge=1000, description="silent for this long, a worker loses its partitions to the others"
     )
     synthetic_faults: bool = Field(
-        default=False, description="obey `metadata.synthetic_fault` (error, hang, crash); for tests only"
+        default=False, description="obey `metadata.synthetic_fault` (overload, error, hang, crash); for tests only"
     )
     openai_base_url: str = Field("http://127.0.0.1:8000/v1", description="upstream of the openai engine")
     openai_api_key: SecretStr | None = Field(None, description="bearer key for that upstream; never logged")

@@ -13,7 +13,7 @@ from contracts.bodies import parse_object
 from contracts.catalogue import ModelSpec
 from contracts.completion import Completion
 from contracts.envelope import Work
-from contracts.errors import DeadlineExceeded, EngineFailed, MillraceError
+from contracts.errors import DeadlineExceeded, EngineFailed, InvalidRequest, MillraceError
 from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
 from inference.answer import Answer
@@ -105,9 +105,8 @@ class Generator:
         except EngineDied:
             raise
         except MillraceError as error:
-            outcome = Outcome.REJECTED if isinstance(error, EngineOverloaded) else Outcome.FAILED
             self._log_failure(assignment, error)
-            return self._ended(run, outcome, error), error.body()
+            return self._ended(run, _outcome_of(error, run), error), error.body()
         except Exception as unexpected:  # noqa: BLE001 - one request's failure mustn't be its neighbours'
             self._log_failure(assignment, unexpected)
             failure = EngineFailed("The engine failed on this request.")
@@ -189,6 +188,12 @@ class Generator:
             error=error.message if isinstance(error, MillraceError) else repr(error),
             exc_info=None if expected else error,
         )
+
+
+def _outcome_of(error: MillraceError, run: Run) -> Outcome:
+    """What never ran leaves its key free: an overload, and a request that the engine finds unfit before any token."""
+    unfit = isinstance(error, InvalidRequest) and not run.answer.tokens
+    return Outcome.REJECTED if unfit or isinstance(error, EngineOverloaded) else Outcome.FAILED
 
 
 def now_ms() -> int:

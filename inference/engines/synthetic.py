@@ -13,7 +13,7 @@ from typing import Any
 from contracts.catalogue import ModelSpec
 from contracts.errors import EngineFailed
 from contracts.settings import EngineName, Settings
-from inference.engine import ContextLengthExceeded, Finish, Job, Step, check_context
+from inference.engine import ContextLengthExceeded, EngineOverloaded, Finish, Job, Step, check_context
 from inference.engines.prefix_cache import PrefixCache
 from inference.engines.synthetic_batch import Batch, Sequence
 from inference.engines.synthetic_text import Script, prompt_text, write_script
@@ -48,6 +48,8 @@ class SyntheticEngine:
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         script, finish = self._decide(job)
         fault = _scripted_fault(job.body) if self._faults else None
+        if fault == "overload":
+            raise EngineOverloaded("The engine is overloaded, as the request's metadata.synthetic_fault asked.")
         sequence = None if self._instant else self._enter(job, finish)
         total, sent = len(script.words), 0
         try:

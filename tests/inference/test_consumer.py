@@ -132,7 +132,7 @@ async def test_failures_are_answered_with_what_may_be_said_of_them(settings: Set
         key: (one.completion.outcome, one.completion.status, one.body["error"]["message"]) for key, one in found.items()
     }
     assert told == {
-        "acme:k0": (Outcome.FAILED, 400, "top_k must be positive."),
+        "acme:k0": (Outcome.REJECTED, 400, "top_k must be positive."),
         "acme:k1": (Outcome.FAILED, 500, "The engine failed."),
         "acme:k2": (Outcome.FAILED, 500, "The engine failed on this request."),
         "acme:k3": (Outcome.REJECTED, 503, "Too much to do."),

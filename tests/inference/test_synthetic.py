@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.catalogue import ModelSpec, SyntheticTiming
 from contracts.errors import EngineFailed
 from contracts.settings import Settings
-from inference.engine import ContextLengthExceeded, Step
+from inference.engine import ContextLengthExceeded, EngineOverloaded, Step
 from inference.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from inference.engines.synthetic import SyntheticEngine
 from inference.engines.synthetic_batch import Batch, Sequence
@@ -198,6 +198,9 @@ async def test_scripted_faults_only_where_they_are_allowed(timing: SyntheticTimi
         seen: list[Step] = []
         with pytest.raises(EngineFailed):
             seen.extend([step async for step in engine.generate(make_job(body))])
+        overload = chat(max_tokens=5, metadata={"synthetic_fault": "overload"})
+        with pytest.raises(EngineOverloaded):
+            await collect(engine, make_job(overload))
         hanging = chat(stream=True, max_tokens=5, metadata={"synthetic_fault": "hang"})
         async with aclosing(engine.generate(make_job(hanging))) as steps:
             assert (await anext(steps)).text == MARK
