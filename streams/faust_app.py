@@ -1,4 +1,8 @@
-"""The Faust app: one agent per stage, and the three guards without which Faust loses its way (see docs/streams.md)."""
+"""The Faust app: one agent per stage, and the guards without which Faust loses its way.
+
+It must not fetch while it seeks (here), must not forget what was acknowledged when partitions are taken away
+(faust_consumer.py), and must not stand still unnoticed (watchdog.py).
+"""
 
 import asyncio
 import os

@@ -80,13 +80,13 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
             fetched = await fetcher.fetched_records(active, timeout=_POLL_SECONDS, max_records=_MAX_POLL_RECORDS)
         if self._flows:  # or else a rebalance has begun, and after it Faust seeks back
             for tp, records in fetched.items():
-                self._hand_over(tp, records)
+                self._hand_over(TP(*tp), records)
 
     @property
     def _flows(self) -> bool:
         return bool(self.flow_active and self.app.flow_control.is_active())
 
-    def _hand_over(self, tp: TopicPartition, records: list[Any]) -> None:
+    def _hand_over(self, tp: TP, records: list[Any]) -> None:
         queue = self.queues[tp.topic]
         read = self._read_offset[tp]
         for record in records:

@@ -193,6 +193,17 @@ async def test_a_restart_finds_its_tables_and_an_empty_disk_reads_them_again(
         assert len(around.readers[around.topics.admitted].records) == 20
 
 
+async def test_a_backlog_larger_than_the_buffers_is_worked_off(settings: Settings, tmp_path: Path) -> None:
+    small = Settings(**(settings.model_dump(exclude_unset=True) | {"streams_batch_size": 10}))
+    async with live(small) as around:
+        keys = [f"acme:k{number}" for number in range(600)]
+        await asyncio.gather(*(around.ask(key, body()) for key in keys))
+        async with running(streams_process(small, tmp_path)):
+            for key in keys:
+                await around.told(key, kind="final")
+        assert len(around.readers[around.topics.admitted].records) == len(keys)
+
+
 async def test_a_missing_topic_is_one_clear_sentence(bootstrap: str, tmp_path: Path) -> None:
     settings = Settings(
         kafka_bootstrap_servers=bootstrap, topic_prefix="nowhere-", streams_state_dir=tmp_path / "streams"
