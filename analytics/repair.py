@@ -4,7 +4,7 @@ Only what the sink has committed is touched: the rest is still on its way, and o
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from analytics.reconcile.kafka_log import kafka_log
 from analytics.reconcile.usage_log import Offsets
 from contracts.settings import Settings
 
-MOST_OFFSETS = 1_000_000  # in one repair
+MOST_OFFSETS = 100_000  # in one order
 
 
 class Repaired(NamedTuple):
@@ -38,6 +38,23 @@ async def repair(
                 refused += [f"{item.record.partition}.{item.record.offset}: {item.reason}" for item in found]
                 read += len(batch)
     return Repaired(read, refused)
+
+
+def portions(missing: Mapping[int, Sequence[Offsets]], most: int = MOST_OFFSETS) -> Iterator[dict[int, list[Offsets]]]:
+    """The same offsets in orders of at most so many."""
+    portion: dict[int, list[Offsets]] = {}
+    room = most
+    for number, spans in missing.items():
+        for span in spans:
+            for first in range(span.first, span.last + 1, most):
+                last = min(span.last, first + most - 1)
+                if last - first + 1 > room:
+                    yield portion
+                    portion, room = {}, most
+                portion.setdefault(number, []).append(Offsets(first, last))
+                room -= last - first + 1
+    if portion:
+        yield portion
 
 
 def _below(spans: Sequence[Offsets], end: int) -> list[Offsets]:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from analytics.rebuild import Bounds, Rebuilt
 from analytics.reconcile.usage_log import Offsets
-from analytics.repair import Repaired
+from analytics.repair import Repaired, portions
 from contracts.errors import StackError
 from contracts.settings import Settings
 from millrace.load_settings import load_stack_settings
@@ -38,8 +38,11 @@ class MaintenanceClient:
 
     async def repair(self, missing: Mapping[int, Sequence[Offsets]]) -> Repaired:
         """Raises StackError."""
-        answer = await self._ask("/maintenance/repair", {"missing": missing})
-        return Repaired(answer["read"], answer["refused"])
+        read, refused = 0, list[str]()
+        for portion in portions(missing):
+            answer = await self._ask("/maintenance/repair", {"missing": portion})
+            read, refused = read + answer["read"], refused + answer["refused"]
+        return Repaired(read, refused)
 
     async def rebuild(self) -> Rebuilt:
         """Raises StackError."""

@@ -21,7 +21,7 @@ async def run(data_dir: Path | None, *, swap: bool = False) -> tuple[Rebuilt, in
     settings = load_connected_settings(data_dir)
     if settings.clickhouse_url:
         if swap:
-            await _check_quiet(settings)
+            await check_quiet(settings)
         rebuilt = await rebuild(settings)
         return rebuilt, await asyncio.to_thread(_swap, settings, rebuilt.ends) if swap else None
     client = MaintenanceClient.of(settings, data_dir)
@@ -37,13 +37,14 @@ def _swap(settings: Settings, ends: Bounds) -> int:
         ledger.close()
 
 
-async def _check_quiet(settings: Settings) -> None:
+async def check_quiet(settings: Settings) -> None:
     """On a server any analytics may write at any time: only when none runs can the tables change places. Raises
     StackError."""
     async with kafka_admin(settings) as admin:
         members = await _members(admin, Topics.of(settings).sink_group)
     if members:
-        raise StackError(f"{members} analytics services write to this ledger: stop them for the swap; nothing is lost.")
+        services = "1 analytics service writes" if members == 1 else f"{members} analytics services write"
+        raise StackError(f"{services} to this ledger: stop analytics for the swap; nothing is lost.")
 
 
 async def _members(admin: AIOKafkaAdminClient, group: str) -> int:

@@ -29,7 +29,7 @@ def show_rebuilt(rebuilt: Rebuilt, newer: int | None, format_: Literal["table", 
         console.print(f"refused: {refusal}", style="red")
     sides = [{name: side.sums for name, side in table.items()} for table in (rebuilt.rebuilt, rebuilt.usage)]
     console.print()
-    console.print(sums_grid(sides[0], sides[1], rebuilt.unequal).table())
+    console.print(sums_grid(console, sides[0], sides[1], rebuilt.unequal).table())
     console.print()
     _conclude(console, rebuilt, newer)
 

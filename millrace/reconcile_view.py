@@ -1,7 +1,7 @@
 """Reconcile's report as people and programs read it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from analytics.reports import dollars
 from contracts.outcomes import Outcome
 from millrace.grid import Column, Grid
 from millrace.times import format_moment
+
+Sides = Mapping[str, Sums]  # by tenant
 
 
 def show_report(
@@ -34,7 +36,7 @@ def show_report(
     _claims(console, "tenant", report.tenants)
     _claims(console, "requests", report.partitions)
     _section(console, Grid(_STORED, [_stored(line) for line in report.usage if line.records or line.on_the_way]))
-    _section(console, sums_grid(report.kafka, report.ledger, report.unequal))
+    _section(console, sums_grid(console, report.kafka, report.ledger, report.unequal))
     _findings(console, report, rows)
     _conclusion(console, report)
 
@@ -79,7 +81,7 @@ def _heading(console: Console, report: Report, repaired: Repaired | None) -> Non
             console.print(f"  refused: {refusal}", style="red")
     since, until = (format_moment(datetime.fromtimestamp(ms // 1000, UTC)) for ms in (report.since, report.until))
     read = f"{report.records_read:,} records read in {report.seconds:.1f} s"
-    console.print(f"{since} to {until} UTC; {read}", style="dim")
+    console.print(f"{since} to {until} UTC\n{read}", style="dim")
 
 
 def _claims(console: Console, heading: str, lines: Sequence[Claimed]) -> None:
@@ -120,25 +122,42 @@ def _stored(line: Stored) -> list[str]:
     return [str(line.partition), offsets, *map(_number, counts)]
 
 
-def sums_grid(kafka: Mapping[str, Sums], ledger: Mapping[str, Sums], unequal: Sequence[str]) -> Grid:
-    """One line a tenant where both sides agree; both, where they don't."""
-    names = ("events", "waste", "prompt", "cached", "completion", "cost")
-    columns = [Column("tenant"), Column("in"), *(Column(name, numeric=True) for name in names)]
+def sums_grid(console: Console, kafka: Sides, ledger: Sides, unequal: Sequence[str]) -> Grid:
+    """One line a tenant where both sides agree; both, where they don't. On a narrow terminal tokens are one column."""
+    wide = _sums_grid(kafka, ledger, unequal, _ALL)
+    return wide if wide.fits(console) else _sums_grid(kafka, ledger, unequal, _SHORT)
+
+
+_ALL: dict[str, Callable[[Sums], int]] = {
+    "events": lambda sums: sums.events,
+    "waste": lambda sums: sums.waste,
+    "prompt": lambda sums: sums.prompt_tokens,
+    "cached": lambda sums: sums.cached_tokens,
+    "completion": lambda sums: sums.completion_tokens,
+}
+_SHORT: dict[str, Callable[[Sums], int]] = {
+    "events": lambda sums: sums.events,
+    "tokens": lambda sums: sums.prompt_tokens + sums.completion_tokens,
+}
+
+
+def _sums_grid(
+    kafka: Sides, ledger: Sides, unequal: Sequence[str], figures: Mapping[str, Callable[[Sums], int]]
+) -> Grid:
+    def line(name: str, side: str, sums: Sums) -> list[str]:
+        return [name, side, *(_number(of(sums)) for of in figures.values()), f"${dollars(sums.cost_nano)}"]
+
     cells: list[list[str]] = []
     for name in sorted({*kafka, *ledger}):
         if name in unequal:
-            cells += [[name, "Kafka", *_sums(_of(kafka, name))], ["", "ClickHouse", *_sums(_of(ledger, name))]]
+            cells += [line(name, "Kafka", _of(kafka, name)), line("", "ClickHouse", _of(ledger, name))]
         else:
-            cells.append([name, "both", *_sums(kafka[name])])
+            cells.append(line(name, "both", kafka[name]))
     whole, stored = total(kafka), total(ledger)
     if whole != stored:
-        cells.append(["all", "Kafka", *_sums(whole)])
-    return Grid(columns, cells, ["total", "ClickHouse" if whole != stored else "both", *_sums(stored)], fold=False)
-
-
-def _sums(sums: Sums) -> list[str]:
-    tokens = (sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens)
-    return [_number(sums.events), _number(sums.waste), *map(_number, tokens), f"${dollars(sums.cost_nano)}"]
+        cells.append(line("all", "Kafka", whole))
+    columns = [Column("tenant"), Column("in"), *(Column(name, numeric=True) for name in (*figures, "cost"))]
+    return Grid(columns, cells, line("total", "ClickHouse" if whole != stored else "both", stored), fold=False)
 
 
 def _findings(console: Console, report: Report, most: int) -> None:

@@ -77,7 +77,8 @@ class Reconciliation:
         return cls(window, log, rows, snapshot, asked, told, late, facts, trimmed)
 
     async def read_kafka(self) -> None:
-        """First as far as the window's claims have mostly come to their ends; then as far as it takes."""
+        """As far as the window's claims have mostly come to their ends; then as far as it takes, and before anything is
+        called lost, from the first record on: some machine's clock may be off."""
         topics, since = self.log.topics, self.window.since - CLOCK_SLACK_MS
         names = [topics.admitted, topics.completions, topics.usage]
         near = await _between(self.log, self.snapshot, names, since, self.window.until + CLOCK_SLACK_MS)
@@ -86,8 +87,13 @@ class Reconciliation:
             far = {tp: range(span.stop, self.snapshot.ends[tp]) for tp, span in near.items()}
             await self.log.read(far, self.facts.take)
         if self.facts.pending():
-            work = sorted({tp.topic for tp in self.snapshot.ends if tp.topic.startswith(f"{topics.prefix}work.")})
-            await self.log.read(await _between(self.log, self.snapshot, work, since), self.facts.take)
+            work = await _between(self.log, self.snapshot, _work_topics(self.log, self.snapshot), since)
+            await self.log.read(work, self.facts.take)
+            near |= work
+        if self.facts.off():
+            first = await self.log.beginnings(list(near))
+            early = {tp: range(first[tp], span.start) for tp, span in near.items()}
+            await self.log.read(early, self.facts.take)
         await self.log.read(self.asked, self.facts.take)
 
     async def read_ledger(self) -> None:
@@ -188,8 +194,12 @@ def _passed(log: KafkaLog, snapshot: Snapshot) -> dict[TopicPartition, int]:
     """How far the stage that makes claims, work or outcomes of a partition's records has committed."""
     streams = log.topics.streams_app
     passed = {tp: snapshot.passed(streams, tp) for tp in snapshot.ends}
-    work = (tp for tp in snapshot.ends if tp.topic.startswith(f"{log.topics.prefix}work."))
+    work = (tp for topic in _work_topics(log, snapshot) for tp in snapshot.partitions(topic))
     return passed | {tp: snapshot.passed(log.worker_group(tp.topic), tp) for tp in work}
+
+
+def _work_topics(log: KafkaLog, snapshot: Snapshot) -> list[str]:
+    return sorted({tp.topic for tp in snapshot.ends if tp.topic.startswith(f"{log.topics.prefix}work.")})
 
 
 def _hold_against(log: UsageLog, rows: LedgerRows, partition: int) -> None:

@@ -59,6 +59,10 @@ class Facts:
     def pending(self) -> bool:
         return any(log.pending() for log in self.claims.values())
 
+    def off(self) -> bool:
+        """Whether some claim isn't as it should be, as far as is known."""
+        return any(True for log in self.claims.values() for _ in log.faults())
+
     def _request(self, record: ConsumerRecord) -> None:
         log = self.claims[record.partition]
         if log.was_admitted(record.offset) or dict(record.headers).get("ce_type", _REQUEST) != _REQUEST:

@@ -24,8 +24,9 @@ from contracts.topics import Topics
 Spans = dict[TopicPartition, range]  # offsets to read
 Handle = Callable[[ConsumerRecord], None]
 _AT_ONCE = 5000  # records decoded before they are handled
-_PARTITION_BYTES = 4 << 20
+_PARTITION_BYTES = 1 << 20
 _FETCH_WAIT_MS = 200
+_BROKER_WAIT_MS = 10  # a fetch that asks a finished partition too would hold up the others for longer
 _NEAR = 500  # offsets: reading over such a gap is quicker than another fetch
 
 
@@ -149,7 +150,12 @@ def _within(spans: Sequence[Offsets], record: ConsumerRecord) -> bool:
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
     """Raises StackError when no broker answers, or stops answering."""
     options = client_options(settings)
-    consumer = AIOKafkaConsumer(max_partition_fetch_bytes=_PARTITION_BYTES, enable_auto_commit=False, **options)
+    consumer = AIOKafkaConsumer(
+        max_partition_fetch_bytes=_PARTITION_BYTES,
+        fetch_max_wait_ms=_BROKER_WAIT_MS,
+        enable_auto_commit=False,
+        **options,
+    )
     try:
         await consumer.start()
         yield KafkaLog(settings, consumer)

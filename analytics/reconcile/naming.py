@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import ConsumerRecord
@@ -78,28 +78,24 @@ class Namer:
         return found
 
     async def differing(self) -> Named:
-        found = Named()
-        topic = self.log.topics.usage
-        wanted = {number: sorted(set(log.differing)) for number, log in self.facts.usage.items() if log.differing}
-        names: dict[Place, tuple[str, str]] = {}
-        spans = {number: ranges(offsets[:MOST_NAMED]) for number, offsets in wanted.items()}
-        async for batch in self.log.places(topic, spans):
-            for record in batch:
-                if event := parse_event(record):
-                    names[record.partition, record.offset] = (event["tenant"], event["idempotency_key"])
-        for number, offsets in wanted.items():
-            for offset in offsets:
-                place = f"{topic} {number}.{offset}"
-                found.add(Finding(Fault.DIFFERS, place, *names.get((number, offset), ("", ""))))
-        return found
+        offsets = {number: sorted(set(log.differing)) for number, log in self.facts.usage.items()}
+        return await self._at(Fault.DIFFERS, offsets)
 
     async def doubled(self) -> Named:
-        """Events of the window that have several rows, at one offset or at two."""
-        found = Named()
-        if self.facts.times:
-            for event in await asyncio.to_thread(self.rows.doubled, *self.facts.times):
-                if any(self._in_window(place) for place in event.places):
-                    found.add(Finding(Fault.DOUBLED, ", ".join(event.places), event.tenant, event.key))
+        """Events of the window that have several rows, at one offset or at two; and offsets that have several."""
+        found, places = Named(), set[str]()
+        events = await asyncio.to_thread(self.rows.doubled, *self.facts.times) if self.facts.times else []
+        for event in events:
+            if any(self._in_window(place) for place in event.places):
+                found.add(Finding(Fault.DOUBLED, ", ".join(event.places), event.tenant, event.key))
+                places.update(event.places)
+        topic = self.log.topics.usage
+        rest = {
+            number: [offset for offset, _ in log.doubled() if f"{topic} {number}.{offset}" not in places]
+            for number, log in self.facts.usage.items()
+        }
+        for finding in (await self._at(Fault.DOUBLED, rest)).named:
+            found.add(finding)
         return found
 
     async def strays(self) -> Named:
@@ -115,6 +111,19 @@ class Namer:
         for row in rows:
             if row.topic != topic or row.offset >= now.get(row.partition, 0):
                 found.add(Finding(Fault.FOREIGN, str(row), row.tenant, row.key))
+        return found
+
+    async def _at(self, fault: Fault, offsets: Mapping[int, Sequence[int]]) -> Named:
+        """Something is wrong with these offsets of `usage`: whose they are, their records say."""
+        topic, found = self.log.topics.usage, Named()
+        names: dict[Place, tuple[str, str]] = {}
+        async for batch in self.log.places(topic, {n: ranges(some[:MOST_NAMED]) for n, some in offsets.items()}):
+            for record in batch:
+                if event := parse_event(record):
+                    names[record.partition, record.offset] = (event["tenant"], event["idempotency_key"])
+        for number, some in offsets.items():
+            for offset in some:
+                found.add(Finding(fault, f"{topic} {number}.{offset}", *names.get((number, offset), ("", ""))))
         return found
 
     async def _keys_of(self, partition: int, offsets: list[int]) -> dict[int, tuple[str, str]]:

@@ -74,5 +74,5 @@ def ranges(offsets: Iterable[int]) -> list[Offsets]:
 
 
 def apart(spans: Sequence[Offsets]) -> bool:
-    """Whether they ascend and don't touch, as ranges() makes them."""
-    return all(before.last + 1 < after.first for before, after in pairwise(spans))
+    """Whether they ascend and don't overlap."""
+    return all(before.last < after.first for before, after in pairwise(spans))

@@ -228,6 +228,18 @@ async def test_duplicates_and_refusals_on_requests_are_no_faults(past: History, 
     assert named(await look(past, ledger, later)) == {(Fault.DROPPED, "acme:bad")}
 
 
+async def test_a_clock_that_is_half_an_hour_behind_loses_nothing(past: History, ledger: Ledger) -> None:
+    behind = Story("behind", behind_ms=1_800_000)
+    running = Story("running", behind_ms=1_800_000, work=True, outcome=None, billed=0)
+    for story in (*stories(5), behind, running, *stories(2, tenant="late")):
+        await past.tell(story)
+    await store(past, ledger)
+    await past.commit(**{"work.small.interactive": 0})
+    report = await look(past, ledger)
+    assert (report.clean, report.findings) == (True, [])
+    assert sum(line[Verdict.IN_FLIGHT] for line in report.tenants) == 1
+
+
 async def test_windows_side_by_side_count_each_request_once(past: History, ledger: Ledger) -> None:
     await settled(past, ledger, stories(40))
     middle = (START + past.now) // 2

@@ -22,6 +22,7 @@ from analytics.reconcile.claims import (
 )
 from analytics.reconcile.report import Fault, Sums, total
 from analytics.reconcile.usage_log import Offsets, UsageLog, apart, ranges
+from analytics.repair import portions
 from contracts.outcomes import Outcome
 
 ALL = (ADMITTED, WAITING, ENDED, UNSETTLED, BILLED, WASTED, WRONG)
@@ -122,8 +123,8 @@ def test_ranges_hold_exactly_their_offsets(offsets: set[int]) -> None:
     assert apart(spans)
 
 
-@pytest.mark.parametrize("spans", [[(5, 6), (1, 2)], [(1, 3), (3, 4)], [(1, 3), (4, 5)]])
-def test_ranges_that_overlap_or_touch_are_not_apart(spans: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize("spans", [[(5, 6), (1, 2)], [(1, 3), (3, 4)]])
+def test_ranges_that_overlap_are_not_apart(spans: list[tuple[int, int]]) -> None:
     assert not apart([Offsets(*span) for span in spans])
 
 
@@ -148,6 +149,24 @@ def test_offsets_against_rows(rows: list[int], gaps: set[int], changed: set[int]
     for offset in list(log.missing()):
         log.excuse(offset)
     assert list(log.missing()) == []
+
+
+@given(st.lists(st.sets(st.integers(0, 60)), max_size=3), st.integers(1, 20))
+def test_portions_hold_every_offset_once_and_no_more_than_they_may(offsets: list[set[int]], most: int) -> None:
+    missing = {number: ranges(sorted(some)) for number, some in enumerate(offsets)}
+    cut = [
+        [
+            (number, offset)
+            for number, spans in portion.items()
+            for span in spans
+            for offset in range(span[0], span[1] + 1)
+        ]
+        for portion in portions(missing, most)
+    ]
+    assert all(0 < len(portion) <= most for portion in cut)
+    assert sorted(place for portion in cut for place in portion) == [
+        (number, offset) for number, some in enumerate(offsets) for offset in sorted(some)
+    ]
 
 
 def test_sums_add_and_take_away() -> None:

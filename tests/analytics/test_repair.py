@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.usage import UsageEvent
 from millrace.ports import free_port
+from millrace.rebuild_run import check_quiet
 from millrace.service_process import ServiceProcess
 from millrace.stack_file import StackFile, own_start_time
 from tests.support.analytics import committed_lag, process_of
@@ -146,6 +148,13 @@ async def test_a_rebuilt_table_equals_the_old_one_or_takes_its_place(site: Site)
     await site.caught_up()
     status, report = await site.reconcile()
     assert (status, sum(line["accepted"] for line in report["tenants"])) == (0, 27)
+
+
+async def test_on_a_server_the_swap_waits_until_nobody_writes(site: Site) -> None:
+    with pytest.raises(StackError, match="1 analytics service"):
+        await check_quiet(site.settings)
+    assert await site.analytics.stop()
+    await check_quiet(site.settings)
 
 
 async def test_the_report_fits_the_terminal(site: Site) -> None:

@@ -27,6 +27,7 @@ class Story:
     outcome: Outcome | None = Outcome.SUCCEEDED
     outcomes: int = 1
     billed: int = 1  # times that its usage event is published
+    behind_ms: int = 0  # the stages' clocks, against that of the producer
     usage: dict[str, Any] = field(default_factory=dict)  # what the event says otherwise
 
 
@@ -47,6 +48,7 @@ class History:
         """Its event, whether it was published or not."""
         name = f"{story.tenant}:{story.key}"
         asked = await self.send(self.topics.requests, name, b"{}", [])
+        self.now -= story.behind_ms
         accepted_at, claim = self.now, f"{asked.partition}.{asked.offset}"
         headers = [("request-key", name.encode()), ("claim", claim.encode()), ("accepted-at", b"%d" % accepted_at)]
         if story.admitted:
@@ -63,6 +65,7 @@ class History:
         for late in ended[1:]:
             again = {"event_id": event_id(name, claim, late), "kind": UsageKind.WASTE, "cost_nano": 0}
             await self.publish(event.model_copy(update=again))
+        self.now += story.behind_ms
         return event
 
     async def publish(self, event: UsageEvent) -> None:
