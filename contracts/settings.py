@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     worker_coalesce_ms: int = Field(5, ge=0, description="later tokens of a stream are gathered for this long")
     worker_drain_seconds: float = Field(25.0, gt=0, description="time to finish what runs when told to stop")
     worker_commit_interval_ms: int = Field(100, ge=1, description="finished work is committed this often")
+    worker_max_attempts: int = Field(
+        3, ge=2, description="tries of a request whose worker dies or hangs; the last one is made alone"
+    )
+    worker_stall_seconds: float = Field(
+        600.0, gt=0, description="an engine that gives nothing for this long has hung: longer than a whole answer takes"
+    )
     worker_session_timeout_ms: int = Field(
         6000, ge=1000, description="silent for this long, a worker loses its partitions to the others"
     )

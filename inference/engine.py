@@ -26,6 +26,7 @@ class Job:
     max_tokens: int | None  # the caller's cap on output
     stream: bool  # when false, the engine may give the whole answer as one step
     priority: int = 0  # lower first
+    deadline: int | None = None  # UTC ms; no try begins after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,18 @@ class EngineDied(MillraceError):  # noqa: N818
     """Every job in it is lost. The worker exits, and its uncommitted work is taken again."""
 
     status, type, code = 500, "server_error", "engine_died"
+
+
+class EngineStalled(MillraceError):  # noqa: N818
+    """It gave no sign of life for too long and was aborted: worth another try."""
+
+    status, type, code = 500, "server_error", "engine_stalled"
+
+
+class AttemptsExhausted(MillraceError):  # noqa: N818
+    """Each try killed its worker or hung."""
+
+    status, type, code = 500, "server_error", "attempts_exhausted"
 
 
 _ENGINES: dict[EngineName, str] = {

@@ -19,9 +19,10 @@ from contracts.outcomes import Outcome
 from inference.answer import Answer
 from inference.chunks import Chunks
 from inference.deltas import Coalescer, DeltaStream
-from inference.engine import Engine, EngineDied, EngineOverloaded, Job, Step
+from inference.engine import Engine, EngineDied, EngineOverloaded, EngineStalled, Job, Step
 from inference.engine_time import SharedClock
 from inference.reply import ReplyAddresses
+from inference.stall import StallWatch
 
 log = structlog.get_logger()
 _BATCH_PRIORITY = 1000  # the batch lane comes after every priority of the interactive one
@@ -55,6 +56,7 @@ class Assignment:
             max_tokens=work.max_tokens,
             stream=work.stream,
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
+            deadline=work.deadline,
         )
 
 
@@ -82,6 +84,7 @@ class Generator:
         addresses: ReplyAddresses,
         coalescer: Coalescer,
         worker: str,
+        stall_seconds: float = 600.0,
     ) -> None:
         self._model = model
         self._spec = spec
@@ -90,11 +93,13 @@ class Generator:
         self._addresses = addresses
         self._coalescer = coalescer
         self._worker = worker
+        self._stall_seconds = stall_seconds
         self._runs = count(1)
         self._clock = SharedClock()
 
     async def run(self, assignment: Assignment) -> tuple[Completion, bytes]:
-        """The request's outcome, whatever happens to it. Raises EngineDied; closes the engine's job when cancelled."""
+        """The request's outcome, whatever happens to it. Raises EngineDied, and EngineStalled when it hung; closes the
+        engine's job when cancelled."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         deadline = assignment.work.deadline
         if deadline is not None and run.started_at > deadline:
@@ -102,7 +107,7 @@ class Generator:
             return self._ended(run, Outcome.EXPIRED, error), error.body()
         try:
             body = await self._generate(assignment, run)
-        except EngineDied:
+        except (EngineDied, EngineStalled):
             raise
         except MillraceError as error:
             self._log_failure(assignment, error)
@@ -112,6 +117,11 @@ class Generator:
             failure = EngineFailed("The engine failed on this request.")
             return self._ended(run, Outcome.FAILED, failure), failure.body()
         return self._ended(run, Outcome.SUCCEEDED), body
+
+    def give_up(self, error: MillraceError) -> tuple[Completion, bytes]:
+        """The outcome of a request that isn't run again."""
+        run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
+        return self._ended(run, Outcome.FAILED, error), error.body()
 
     async def _generate(self, assignment: Assignment, run: Run) -> bytes:
         work = assignment.work
@@ -134,13 +144,21 @@ class Generator:
         return chunks.response(run.answer)
 
     async def _collect(self, job: Job, run: Run) -> None:
-        async with aclosing(self._engine.generate(job)) as steps:
-            async for step in steps:
-                run.answer.add(step)
-                if run.first_token_at is None and step.tokens:
-                    run.first_token_at = _first_token_at(run, step)
-                if run.deltas:
-                    await self._coalescer.add(run.deltas, step)
+        watch = StallWatch(self._stall_seconds)
+        try:
+            async with watch, aclosing(self._engine.generate(job)) as steps:
+                async for step in steps:
+                    run.answer.add(step)
+                    if run.first_token_at is None and step.tokens:
+                        run.first_token_at = _first_token_at(run, step)
+                    if run.deltas:
+                        watch.pause()  # Kafka may take its time
+                        await self._coalescer.add(run.deltas, step)
+                    watch.stepped()
+        except TimeoutError as error:
+            if not watch.expired:
+                raise
+            raise EngineStalled(f"The engine gave nothing for {self._stall_seconds:g} s.") from error
         if run.answer.finish is None:
             raise EngineFailed("The engine stopped in the middle of the answer.")
 

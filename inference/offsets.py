@@ -42,6 +42,11 @@ class OffsetTracker:
         mine = (offset for offset in self._running if self._base <= offset < self._next)
         return min(mine, default=self._next)
 
+    @property
+    def begun(self) -> int:
+        """One past the last record that was delivered, in this assignment or one before."""
+        return self._next
+
     def committed(self, position: int) -> None:
         """Kafka has the position: nothing below it will be delivered again."""
         self._done = {done for done in self._done if done >= position}

@@ -40,14 +40,18 @@ class Outbox:
             failed = completion.model_copy(update={"outcome": Outcome.FAILED, "status": error.status})
             await self._publish(self._topics.completions, record, error.body(), [*record.headers, *failed.to_headers()])
 
-    async def dead_letter(self, record: ConsumerRecord, reason: str) -> None:
-        """Puts aside what can't be understood. Raises KafkaError."""
+    async def dead_letter(
+        self, record: ConsumerRecord, reason: str, *, attempts: int = 1, outcome: Outcome | None = None
+    ) -> None:
+        """Puts aside what can't be understood or run; `outcome` is what its client is told. Raises KafkaError."""
         letter = DeadLetter(
             dead_letter_reason=reason[:1000],
             dead_letter_stage="worker",
             dead_letter_topic=record.topic,
             dead_letter_partition=record.partition,
             dead_letter_offset=record.offset,
+            dead_letter_attempts=attempts,
+            dead_letter_outcome=outcome or "",
         )
         headers = [*record.headers, *letter.to_headers()]
         await self._publish(self._topics.dead_letters, record, record.value, headers)

@@ -23,6 +23,7 @@ from inference.engine import Engine, open_engine
 from inference.generation import Generator
 from inference.outbox import Outbox, die
 from inference.reply import ReplyAddresses
+from inference.solitude import Solitude
 
 log = structlog.get_logger()
 _BATCH_BYTES = 1_000_000  # one produce batch: room for a frame of every stream while one batch is under way
@@ -67,11 +68,14 @@ def _build(
     topics = Topics.of(settings)
     addresses = ReplyAddresses(producer, topics)
     outbox = Outbox(producer, topics)
+    solitude = Solitude()
     consumers = []
     for (model, spec), engine in zip(models.items(), engines, strict=True):
-        generator = Generator(model, spec, engine, producer, addresses, coalescer, worker)
+        generator = Generator(
+            model, spec, engine, producer, addresses, coalescer, worker, settings.worker_stall_seconds
+        )
         room = min(settings.worker_max_in_flight, engine.capacity or settings.worker_max_in_flight)
-        consumers.append(ModelConsumer(model, settings, generator, outbox, room, die))
+        consumers.append(ModelConsumer(model, settings, generator, outbox, room, die, solitude))
     return consumers
 
 

@@ -16,6 +16,7 @@ from inference.engine import Engine, Finish, Job, Step
 from inference.generation import Generator
 from inference.outbox import Outbox
 from inference.reply import ReplyAddresses
+from inference.solitude import Solitude
 from tests.inference.harness import MODEL
 
 
@@ -81,10 +82,12 @@ async def open_station(
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         coalescer = Coalescer(settings.worker_coalesce_ms)
         addresses = ReplyAddresses(producer, topics)
-        generator = Generator(MODEL, ModelSpec(), engine, producer, addresses, coalescer, worker)
+        generator = Generator(
+            MODEL, ModelSpec(), engine, producer, addresses, coalescer, worker, settings.worker_stall_seconds
+        )
         station = Station(producer)
         consumer = ModelConsumer(
-            MODEL, settings, generator, Outbox(producer, topics), room, die=lambda _: station.died.set()
+            MODEL, settings, generator, Outbox(producer, topics), room, lambda _: station.died.set(), Solitude()
         )
         await consumer.start()
         station.task = asyncio.create_task(consumer.run())

@@ -1,0 +1,71 @@
+"""How often a record's worker died on it: counted where a crash can't lose it, at no cost while nothing crashes.
+
+A mark for every request would cost every request. Kafka's commit has room for a text, so each regular commit carries
+one for its partition: that a worker holds it, and how far it has begun. A worker that leaves says so; one that finds
+the text of a worker that never left knows that it died.
+
+1. What may have been in flight then has one try behind it, and runs again at full speed: mostly it wasn't to blame. But
+   from now on each of these is marked in the commit's text *before* it starts, so the next crash counts exactly.
+2. The last try is made alone in its process. Whoever dies alone is to blame; whoever runs beside it never is.
+3. A record whose tries are spent isn't run again.
+
+Offsets in the text are relative to the commit's own. The broker takes 4096 bytes of it.
+"""
+
+from typing import Self
+
+import orjson
+
+_MOST_COUNTED = 250  # records: what 4096 bytes have room for, wherever they lie
+_BETWEEN_COMMITS = 1000  # records that may have begun since the last commit told
+
+
+class Trail:
+    """One partition's counts while this worker holds it."""
+
+    def __init__(self, below: int = 0, tries: dict[int, int] | None = None, *, died: bool = False) -> None:
+        self.died = died  # its last holder
+        self._below = below  # what lies under this offset may have been in flight at one crash
+        self._tries = tries or {}  # offset: tries that ended in a crash, where it is known exactly
+        self._trying: set[int] = set()
+
+    @classmethod
+    def take_over(cls, text: str, position: int, end: int, room: int) -> Self:
+        """From the text beside the committed position. `end` is the partition's, `room` the most a worker runs."""
+        try:
+            fields = orjson.loads(text or "{}")
+            counted = [(position + away, count, trying) for away, count, trying in fields.get("tries", ())]
+            died, below, begun = bool(fields.get("held")), int(fields.get("below", 0)), int(fields.get("begun", 0))
+        except (ValueError, TypeError, AttributeError):  # a text of somebody else's
+            return cls()
+        tries = {offset: count + (1 if died and trying else 0) for offset, count, trying in counted}
+        if died:
+            below = max(below, min(max(begun, position) + 2 * room + _BETWEEN_COMMITS, end))
+        return cls(below, tries, died=died)
+
+    def tries(self, offset: int) -> int:
+        """Crashes that it may have caused."""
+        return self._tries.get(offset) or int(offset < self._below)
+
+    def start(self, offset: int) -> None:
+        """It is about to run: to be committed before it does."""
+        self._tries[offset] = self.tries(offset)
+        self._trying.add(offset)
+
+    def finish(self, offset: int) -> None:
+        self._tries.pop(offset, None)
+        self._trying.discard(offset)
+
+    def text(self, position: int, begun: int, *, held: bool) -> str:
+        fields: dict[str, object] = {"held": held, "begun": begun}
+        if self._below > position:
+            fields["below"] = self._below
+        if self._tries:
+            counted = sorted(offset for offset in self._tries if offset >= position)[:_MOST_COUNTED]
+            fields["tries"] = [[o - position, self._tries[o], int(held and o in self._trying)] for o in counted]
+        return orjson.dumps(fields).decode()
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Changes whenever what the text says of tries does."""
+        return len(self._tries), hash(frozenset(self._trying))
