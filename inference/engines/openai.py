@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_any
 
 from contracts.catalogue import ModelSpec
 from contracts.errors import UpstreamFailed
 from contracts.settings import EngineName, Settings
 from inference.engine import Finish, Job, Step
-from inference.engines.openai_errors import TryAgain, explain, refuse, wait_before_retry
+from inference.engines.openai_errors import TooLate, TryAgain, explain, refuse, wait_before_retry
 from inference.engines.sse import sse_data
 
 Chunk = dict[str, Any]  # one chunk of an OpenAI stream
@@ -60,7 +60,7 @@ class OpenAIEngine:
         """The upstream's chunks, once there is a token among them. Retries until then."""
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(TryAgain),
-            stop=stop_after_attempt(self._attempts),
+            stop=stop_any(stop_after_attempt(self._attempts), TooLate(job.deadline)),
             wait=wait_before_retry,
             retry_error_callback=refuse,
         )

@@ -1,12 +1,15 @@
 """What an upstream's error means for the request, and how long to wait before asking again."""
 
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import inf
 from typing import NoReturn
 
 import orjson
 import structlog
 from tenacity import RetryCallState, wait_random_exponential
+from tenacity.stop import stop_base
 
 from contracts.errors import InvalidRequest, MillraceError, UpstreamFailed
 from inference.engine import EngineOverloaded
@@ -42,10 +45,21 @@ def explain(status: int, headers: Mapping[str, str], body: bytes) -> MillraceErr
 
 
 def wait_before_retry(state: RetryCallState) -> float:
-    """Seconds: what the upstream asked for, within reason, else exponential back-off with full jitter."""
+    """Seconds: what the upstream asked for, else exponential back-off with full jitter."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, TryAgain) else None
-    return _back_off(state) if asked is None else min(asked, _MAX_WAIT_SECONDS)
+    return _back_off(state) if asked is None else asked
+
+
+class TooLate(stop_base):
+    """No try that would begin after the deadline (UTC ms), or that the upstream wants later than we wait."""
+
+    def __init__(self, deadline: int | None) -> None:
+        self._deadline_seconds = inf if deadline is None else deadline / 1000
+
+    def __call__(self, state: RetryCallState) -> bool:
+        wait = state.upcoming_sleep
+        return wait > _MAX_WAIT_SECONDS or time.time() + wait > self._deadline_seconds
 
 
 def refuse(state: RetryCallState) -> NoReturn:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from inference.answer import Answer
 from inference.engine import EngineOverloaded
 from inference.engines.openai import OpenAIEngine
 from inference.engines.sse import sse_data
+from inference.generation import now_ms
 from tests.inference.jobs import chat, collect, make_job
 from tests.inference.upstream import Upstream, delta, event, open_upstream, refuse, send, speak
 
@@ -137,6 +139,28 @@ async def test_retry_after_is_honoured(upstream: Upstream) -> None:
     began = clock()
     assert (await answer(upstream)).text == "at last"
     assert 0.7 <= clock() - began < 3
+
+
+@pytest.mark.parametrize(("left_ms", "tries"), [(-1, 1), (2000, 2), (60_000, 3)])
+async def test_no_try_begins_after_the_deadline(upstream: Upstream, left_ms: int, tries: int) -> None:
+    upstream.scripts = [refuse(503, retry_after="0.05"), refuse(503, retry_after="2.5"), speak("at", " last")]
+    job = replace(make_job(chat()), deadline=now_ms() + left_ms)
+    async with engine(upstream) as running:
+        if tries == 3:
+            assert "".join(step.text for step in await collect(running, job)) == "at last"
+        else:
+            with pytest.raises(EngineOverloaded) as caught:
+                await collect(running, job)
+            assert caught.value.retry_after == (2.5 if tries == 2 else 0.05)
+    assert len(upstream.bodies) == tries
+
+
+async def test_an_upstream_that_wants_a_long_pause_is_not_asked_before(upstream: Upstream) -> None:
+    upstream.scripts = [refuse(429, retry_after="3600")]
+    with pytest.raises(EngineOverloaded) as caught:
+        await answer(upstream)
+    assert caught.value.retry_after == 3600
+    assert len(upstream.bodies) == 1
 
 
 @pytest.mark.parametrize(
