@@ -148,6 +148,13 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
         highwater: int | None = self._kafka.highwater(TopicPartition(*tp))
         return highwater
 
+    def progress(self, tp: TP) -> tuple[int | None, int | None]:
+        """The next offset to read, and the end of the log; None where nothing is known yet."""
+        state = self._kafka._subscription.subscription.assignment.state_value(TopicPartition(*tp))  # noqa: SLF001
+        if state is None or not state.has_valid_position:
+            return None, None
+        return state.position, state.highwater
+
     def topic_partitions(self, topic: str) -> int | None:
         known = self._kafka.partitions_for_topic(topic)
         return len(known) if known else None

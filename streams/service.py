@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from contracts.catalogue import load_catalogue
 from contracts.errors import StackError
 from contracts.kafka import producer_options
+from contracts.poison_limit import PoisonLimit
 from contracts.prices import load_prices
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
@@ -66,7 +67,11 @@ class _Shell:
         self._app: Any = build_app(house.settings, folder, self._quiet, self._ready)
         most = min(house.settings.streams_batch_size, _MAX_BATCH)
         carriers = [
-            (stage, Carrier(stage, house.topics, self._tables, outbox, self._gate, most)) for stage in self._stages
+            (
+                stage,
+                Carrier(stage, house.topics, self._tables, outbox, self._gate, most, PoisonLimit.of(house.settings)),
+            )
+            for stage in self._stages
         ]
         add_agents(self._app, carriers)
 
@@ -76,6 +81,8 @@ class _Shell:
         starting = asyncio.create_task(self._app.start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
         guards = {asyncio.create_task(self._crashed()), asyncio.create_task(self._watch())}
         await asyncio.wait({stopping, *guards}, return_when=asyncio.FIRST_COMPLETED)
         for task in guards:
@@ -115,13 +122,17 @@ class _Shell:
             die(error)
 
     async def _stop(self) -> None:
-        """In order, within a limit: Faust's own stop can hang on what isn't acknowledged, and can't be cancelled."""
+        """Within a limit: a delivery may hang on Kafka, and Faust's own stop on anything; it can't be cancelled."""
         self._gate.close()
-        await self._gate.idle()
-        stopping = asyncio.create_task(self._app.stop())
-        done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
+        ending = asyncio.create_task(self._end())
+        done, _ = await asyncio.wait({ending}, timeout=_STOP_SECONDS)
         if not done:
-            die(TimeoutError("Faust did not stop in time"))
+            die(TimeoutError("the streams did not stop in time"))
+        ending.result()
+
+    async def _end(self) -> None:
+        await self._gate.idle()
+        await self._app.stop()
 
 
 def _places(own: list[Stage], assigned: set[Any]) -> set[Place]:

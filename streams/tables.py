@@ -1,7 +1,6 @@
 """This process's partitions of all tables: opened when they are assigned, closed when they are taken away."""
 
 import asyncio
-import time
 from collections.abc import Iterable
 
 import structlog
@@ -32,13 +31,11 @@ class Tables:
     async def open(self, places: Iterable[Place], generation: int) -> None:
         """Bring these, and no others, up to date. They are usable when this returns."""
         self._open.clear()
-        started = time.monotonic()
         marks = await self._changelog.catch_up(places)
         for place, mark in marks.items():
             epoch = max(mark.epoch + 1, now_ms())
             self._open[place] = Partition(self._store, place, mark, epoch, self._check_gap)
         self.generation = generation
-        _log.info("partitions opened", count=len(marks), seconds=round(time.monotonic() - started, 3))
 
     def close(self) -> None:
         self._open.clear()

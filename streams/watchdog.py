@@ -1,6 +1,7 @@
 """Ends the process when Faust stands still: known faults of its consumer that no error tells of.
 
-Acknowledged offsets that are never committed, and records that are there and never arrive. A restart heals both.
+Acknowledged offsets that are never committed, records that are there and never arrive, a rebalance that never ends. A
+restart heals each.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from streams.gate import Gate
 
 _LOOK_SECONDS = 5.0
 _STILL_SECONDS = 30.0
+_CLOSED_SECONDS = 300.0  # a rebalance, and tables read from the beginning, take less
 
 
 class _Sight(NamedTuple):
     """What must change as long as there is something to do."""
 
     committed: int | None
-    read: int | None
+    position: int | None
 
 
 class Watchdog:
@@ -28,17 +30,25 @@ class Watchdog:
         self._consumer = consumer
         self._gate = gate
         self._seen: dict[TP, tuple[_Sight, float]] = {}
+        self._closed_at: float | None = None
 
     async def watch(self) -> None:
-        """Never returns. Raises Fatal naming the partition that stands still."""
+        """Never returns. Raises Fatal naming what stands still."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            if self._gate.is_open:
-                self.look(time.monotonic())
-            else:
-                self._seen.clear()
+            self.look(time.monotonic())
 
     def look(self, now: float) -> None:
+        if self._gate.is_open:
+            self._closed_at = None
+            self._look_at_partitions(now)
+            return
+        self._seen.clear()
+        self._closed_at = self._closed_at or now
+        if now - self._closed_at > _CLOSED_SECONDS:
+            raise Fatal(f"no partitions have been opened for {_CLOSED_SECONDS:.0f} s")
+
+    def _look_at_partitions(self, now: float) -> None:
         for tp in self._consumer.assignment():
             sight = self._sight(tp)
             before, since = self._seen.get(tp, (None, now))
@@ -48,10 +58,9 @@ class Watchdog:
                 raise Fatal(f"{tp.topic}-{tp.partition} has stood still for {_STILL_SECONDS:.0f} s")
 
     def _sight(self, tp: TP) -> _Sight:
-        return _Sight(self._consumer._committed_offset[tp], self._consumer._read_offset[tp])  # noqa: SLF001
+        return _Sight(self._consumer._committed_offset[tp], self._consumer.progress(tp)[0])  # noqa: SLF001
 
     def _waits(self, tp: TP) -> bool:
-        if self._consumer._acked[tp]:  # noqa: SLF001
-            return True
-        end, read = self._consumer.highwater(tp), self._consumer._read_offset[tp]  # noqa: SLF001
-        return end is not None and read is not None and end > read + 1
+        position, end = self._consumer.progress(tp)
+        behind = position is not None and end is not None and position < end
+        return behind or bool(self._consumer._acked[tp])  # noqa: SLF001

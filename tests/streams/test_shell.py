@@ -109,26 +109,32 @@ class Consumer:
 
     def __init__(self) -> None:
         self._committed_offset: defaultdict[TP, int | None] = defaultdict(lambda: 5)
-        self._read_offset: defaultdict[TP, int | None] = defaultdict(lambda: 9)
         self._acked: defaultdict[TP, list[int]] = defaultdict(list)
         self.end: int | None = 10
 
     def assignment(self) -> set[TP]:
         return {FIRST}
 
-    def highwater(self, _: TP) -> int | None:
-        return self.end
+    def progress(self, _: TP) -> tuple[int | None, int | None]:
+        return 10, self.end
 
 
 class TestWatchdog:
-    def test_quiet_partitions_may_stand_still(self) -> None:
-        watchdog = Watchdog(Consumer(), Gate())
+    @pytest.fixture
+    def consumer(self) -> Consumer:
+        return Consumer()
+
+    @pytest.fixture
+    def watchdog(self, consumer: Consumer) -> Watchdog:
+        gate = Gate()
+        gate.open()
+        return Watchdog(consumer, gate)
+
+    def test_quiet_partitions_may_stand_still(self, watchdog: Watchdog) -> None:
         for now in range(0, 200, 5):
             watchdog.look(now)
 
-    def test_acknowledged_offsets_must_be_committed(self) -> None:
-        consumer = Consumer()
-        watchdog = Watchdog(consumer, Gate())
+    def test_acknowledged_offsets_must_be_committed(self, consumer: Consumer, watchdog: Watchdog) -> None:
         consumer._acked[FIRST] = [5, 6]
         watchdog.look(0)
         consumer._committed_offset[FIRST] = 6
@@ -137,17 +143,25 @@ class TestWatchdog:
         with pytest.raises(Fatal, match="requests-0 has stood still"):
             watchdog.look(60)
 
-    def test_records_that_are_there_must_arrive(self) -> None:
-        consumer = Consumer()
-        watchdog = Watchdog(consumer, Gate())
+    def test_records_that_are_there_must_arrive(self, consumer: Consumer, watchdog: Watchdog) -> None:
         consumer.end = 12
         watchdog.look(0)
         with pytest.raises(Fatal):
             watchdog.look(31)
 
-    def test_an_unread_partition_is_no_reason(self) -> None:
-        consumer = Consumer()
+    def test_an_unread_partition_is_no_reason(self, consumer: Consumer, watchdog: Watchdog) -> None:
         consumer.end = None
-        watchdog = Watchdog(consumer, Gate())
         watchdog.look(0)
         watchdog.look(100)
+
+    def test_a_rebalance_must_end(self, consumer: Consumer) -> None:
+        gate = Gate()
+        watchdog = Watchdog(consumer, gate)
+        watchdog.look(1)
+        watchdog.look(300)
+        gate.open()
+        watchdog.look(305)
+        gate.close()
+        watchdog.look(310)
+        with pytest.raises(Fatal, match="no partitions have been opened"):
+            watchdog.look(611)
