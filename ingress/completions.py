@@ -10,19 +10,21 @@ from ulid import ULID
 
 from contracts.bodies import Described, describe
 from contracts.envelope import Operation, RequestType
-from contracts.errors import StillRunning
+from contracts.errors import KafkaUnavailable, StillRunning
 from contracts.frames import RequestState
 from ingress.answers import Answer, RawHttpHeaders, frame_answer, frame_headers, json_answer, key_headers, location
 from ingress.attribution import envelope
 from ingress.calls import Call
 from ingress.frame import ERROR, STATE, RawFrame
-from ingress.gateway import gateway_of
+from ingress.gateway import Gateway, gateway_of
 from ingress.identity import Identity, derive, identify
 from ingress.preferences import Preferences, prefer
 from ingress.route import read_body
 from ingress.sse import EventStream
 from ingress.stream import AnswerStream
 from ingress.told import SHAPES
+
+_VERDICT_SECONDS = 1.0  # how long a 202 waits to hear whether the key is free: streams that are away don't hold it up
 
 
 async def create_chat_completion(request: Request) -> ASGIApp:
@@ -80,13 +82,31 @@ class _Accepted:
 
     async def respond(self, request: Request) -> ASGIApp:
         if self.preferences.respond_async and self.preferences.wait_seconds is None:
-            self.call.close()
-            return self._later()
+            with self.call:
+                refusal = None if self.identity.generated else await self._refusal(gateway_of(request))
+            return frame_answer(refusal, self.headers) if refusal else self._later()
         self.call.follow(request.receive)
         if self.asked.digest.stream and not self.preferences.respond_async:
             return await self._streamed()
         with self.call:
             return await self._whole()
+
+    async def _refusal(self, gateway: Gateway) -> RawFrame | None:
+        """Why the caller's key won't do, should that be so: the answer to a lookup comes after it."""
+        until = _now() + _VERDICT_SECONDS
+        lookup = str(ULID())
+        self.call.ids.add(lookup.encode())
+        try:
+            await gateway.ask(self.call, b"", list(gateway.origin(lookup, RequestType.LOOKUP).items()))
+        except KafkaUnavailable:  # the request itself was acknowledged
+            return None
+        while frames := await self.call.frames(until):
+            for frame in frames:
+                if frame.kind == STATE:
+                    return None
+                if frame.kind == ERROR and "outcome" not in frame.headers:
+                    return frame
+        return None
 
     async def _whole(self) -> Answer:
         frame = await self.call.last_frame(self.started + self.wait_seconds)

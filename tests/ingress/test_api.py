@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import orjson
@@ -9,6 +10,7 @@ import pytest
 
 from contracts.errors import EngineFailed
 from contracts.outcomes import Outcome
+from ingress import completions
 from tests.support.frames import chat_answer, chat_run, final_of, hear
 from tests.support.ingress import Api
 from tests.support.pipeline import Asked, failure
@@ -300,6 +302,22 @@ class TestAsync:
         assert accepted.json()["id"] == accepted.headers["idempotency-key"]
         assert state.json()["status"] == "succeeded"
         assert state.json()["response"]["choices"][0]["message"]["content"] == "hello world"
+
+    async def test_a_key_of_another_body_is_422_and_not_202(self, api: Api) -> None:
+        headers = {"Prefer": "respond-async", "Idempotency-Key": "taken-async"}
+        async with api.http() as client:
+            posts = [await client.post(CHAT, content=chat(text), headers=headers) for text in ("one", "two", "one")]
+        assert [answer.status_code for answer in posts] == [202, 422, 202]
+        assert posts[1].json()["error"]["code"] == "idempotency_key_reused"
+
+    async def test_a_202_doesnt_wait_for_what_nobody_says(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The streams are away: Kafka has the request, and that is what 202 says."""
+        monkeypatch.setattr(completions, "_VERDICT_SECONDS", 0.05)
+        monkeypatch.setattr(api.pipeline, "_inquiry", AsyncMock())
+        api.pipeline.scenario = silence
+        headers = {"Prefer": "respond-async", "Idempotency-Key": "unheard"}
+        async with api.http() as client:
+            assert (await client.post(CHAT, content=chat(), headers=headers)).status_code == 202
 
     async def test_async_with_a_wait_answers_when_it_can(self, api: Api) -> None:
         prefer = {"Prefer": "respond-async, wait=1"}

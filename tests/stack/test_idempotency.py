@@ -190,6 +190,12 @@ class TestAnotherRequestUnderTheKey:
         assert (await acme.post(key, body(**both))).content == first.content
         assert (await accounts(key))[0] == 1
 
+    async def test_is_422_and_not_202(self, acme: Caller) -> None:
+        headers = {"Idempotency-Key": new_name(), "Prefer": "respond-async"}
+        asked = [body(), body(temperature=0.7), body()]
+        posts = [await acme.http.post(CHAT, content=content, headers=headers) for content in asked]
+        assert [answer.status_code for answer in posts] == [202, 422, 202]
+
     async def test_is_422_while_the_first_runs(self, acme: Caller) -> None:
         key, begun = new_name(), asyncio.Event()
         first = asyncio.create_task(acme.beginning(key, body(stream=True, max_tokens=150), begun))
