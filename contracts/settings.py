@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     vllm_max_model_len: int | None = Field(None, ge=16, description="context length; the model's own when unset")
     vllm_enforce_eager: bool = Field(default=False, description="skip graph capture: a faster start, slower decode")
 
+    # Dead letters
+    poison_share: float = Field(
+        0.5, gt=0, le=1, description="a stage stops when more of its last records than this were poison; 1: never"
+    )
+    poison_window: int = Field(1000, ge=10, description="those last records")
+
     # Analytics
     clickhouse_url: str | None = Field(
         None, description="a server, https://user@host:8443/database; embedded engine when unset"

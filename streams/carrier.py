@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from faust.types import Message, StreamT
 
+from contracts.poison_limit import PoisonLimit
 from contracts.topics import Topics
 from streams.changelog import now_ms
 from streams.dead_letters import dead_letter
@@ -33,14 +34,26 @@ _log = structlog.get_logger()
 class Carrier:
     """One per stage; the stages of one table take turns by its lock, so its changelog has the order of decisions."""
 
-    def __init__(self, stage: Stage, topics: Topics, tables: Tables, outbox: Outbox, gate: Gate, most: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        topics: Topics,
+        tables: Tables,
+        outbox: Outbox,
+        gate: Gate,
+        most: int,
+        poison: PoisonLimit,
+    ) -> None:
         self._stage = stage
         self._topics = topics
+        self._set_aside = topics.dead_letters
         self._tables = tables
         self._lock = tables.lock(stage.table)
         self._outbox = outbox
         self._gate = gate
         self._most = most
+        self._poison = poison
+        self._storm = False
         self._unexpected = 0
 
     async def run(self, stream: StreamT[Any]) -> None:
@@ -55,6 +68,9 @@ class Carrier:
             while len(messages) < self._most and not queue.empty():
                 messages.append(queue.get_nowait())
             await asyncio.shield(self._carry(messages, consumer.ack))
+            if self._storm:
+                await consumer.commit()  # so that each start gets further
+                raise Fatal(f"{self._stage.name}: {self._poison.sentence}")
 
     async def _carry(self, messages: list[Message], ack: Callable[[Message], object]) -> None:
         generation = self._tables.generation
@@ -81,7 +97,9 @@ class Carrier:
             partition = self._tables.partition(Place(self._stage.table, number))
             batch = self._stage.open(partition)
             for message in group:
-                outputs += self._one(batch, _record(message, seen_at))
+                told = self._one(batch, _record(message, seen_at))
+                self._storm |= self._poison.count(poison=any(one.topic == self._set_aside for one in told))
+                outputs += told
             batch.close()
             if flight := partition.depart():
                 departing.append((partition, flight))
