@@ -10,7 +10,9 @@ import orjson
 
 from millrace.replay.prompts import PlannedRequest
 
-MAX_TRIES = 5
+MAX_TRIES = 14
+FIRST_PAUSE_SECONDS = 0.2  # after a broken connection; doubles up to the longest
+LONGEST_PAUSE_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class Client:
                 await self._attempt(request, result, started)
             except httpx.HTTPError as error:
                 result.errors.append(type(error).__name__)
-                await asyncio.sleep(0.2 * result.tries)
+                await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**result.tries, LONGEST_PAUSE_SECONDS))
         result.total = time.perf_counter() - started
         return result
 
