@@ -21,7 +21,7 @@ from millrace.kafka_runtime import KafkaRuntime
 from millrace.topic_admin import ensure_topics
 from tests.support.frames import chat_answer, chat_run, final_of, hear
 from tests.support.ingress import DEADLINE_SECONDS, ingress_process, kafka_ingress, kafka_pipeline, write_key
-from tests.support.pipeline import Pipeline
+from tests.support.pipeline import Pipeline, echo
 from tests.support.until import until
 
 pytestmark = pytest.mark.broker
@@ -161,6 +161,8 @@ async def test_a_killed_broker(own_broker: KafkaBroker, own_settings: Settings) 
             own_broker.kill()
             await own_broker.wait()
             await assert_refused(client)
+            refused = await client.post(CHAT, content=chat(), headers={"Idempotency-Key": "refused"})
+            assert refused.status_code == 503
             await own_broker.start()
             await status_of_ready(client, 200)
             run = chat_run("a", ["hello ", "world"])
@@ -169,6 +171,9 @@ async def test_a_killed_broker(own_broker: KafkaBroker, own_settings: Settings) 
             streamed, whole = await asyncio.gather(*waiting)
             assert hear(streamed.content).text == "hello world"
             assert whole.json()["choices"][0]["message"]["content"] == "hello world"
+            pipeline.scenario = echo
+            other = await client.post(CHAT, content=chat("other"), headers={"Idempotency-Key": "refused"})
+            assert other.json()["choices"][0]["message"]["content"] == "other", "it had been accepted all the same"
 
 
 async def test_answers_that_were_lost_are_asked_for_again(own_broker: KafkaBroker, own_settings: Settings) -> None:
