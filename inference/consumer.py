@@ -11,6 +11,7 @@ from contracts.completion import Completion
 from contracts.errors import InvalidRequest
 from contracts.kafka import client_options, header
 from contracts.outcomes import Outcome
+from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
 from inference.attempts import Trail
@@ -63,6 +64,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._dealing = True  # from one assignment to the next nothing starts
         self._held = False  # what the commits' texts say
         self._claims = Claims()
+        self._poison = PoisonLimit.of(settings)
         self._running: set[asyncio.Task[None]] = set()  # in the engine, or being published
         self._in_engine = 0
         self._dealt = asyncio.Event()
@@ -212,10 +214,17 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("Dead letter.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
             self._leave_engine()
             await self._outbox.dead_letter(record, error.message)
+            self._count(poison=True)
         else:
             self._leave_engine()
             await self._outbox.complete(record, completion, body)
+            self._count(poison=False)
         self._mark(self._claims.finish(identity))
+
+    def _count(self, *, poison: bool) -> None:
+        """What is given up isn't counted: no caller may stop a worker for the others."""
+        if self._poison.count(poison=poison):
+            self._die(f"{self.model}: {self._poison.sentence}")
 
     async def _give_up(self, record: ConsumerRecord, error: AttemptsExhausted) -> None:
         log.error("Given up.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
