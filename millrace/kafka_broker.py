@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from millrace.child_process import ChildProcess, explain_status
 from millrace.folder_lock import FolderLock
-from millrace.kafka_config import HOST, KafkaFiles
+from millrace.kafka_config import HOST, KafkaFiles, server_properties
 from millrace.kafka_runtime import KafkaRuntime, java_environment
 from millrace.polling import until
 from millrace.ports import check_port, free_port, is_open
@@ -59,7 +59,7 @@ class KafkaBroker:
         self._lock.acquire()
         try:
             check_port(HOST, self.port, purpose="Kafka", remedy="set MILLRACE_KAFKA_PORT to another")
-            self._files.write(self.port, free_port())
+            self._write_files()
             if not self._files.formatted:
                 await self._format()
             await self._launch()
@@ -84,14 +84,20 @@ class KafkaBroker:
             self._process.kill()
 
     async def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # One in 64 ids begins with "-", which only "=" keeps from being read as an option.
-        arguments = ("format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c")
+        # One id in 64 begins with "-", which only "=" keeps from being read as an option.
+        arguments = ("format", "--ignore-formatted", f"--cluster-id={self._cluster_id()}", "-c")
         command = self._command("kafka.tools.StorageTool", arguments)
         tool = await ChildProcess.spawn(command, environment=java_environment(), log=self.log)
         status = await tool.wait()
         if status != 0:
             raise tool.failure(f"Kafka could not format its data folder ({explain_status(status)})")
+
+    def _cluster_id(self) -> str:
+        """The same for every node of a cluster; here there is one."""
+        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+    def _write_files(self) -> None:
+        self._files.write(server_properties(self._files.records, self.port, free_port()))
 
     async def _launch(self) -> None:
         command = self._command("kafka.Kafka", flags=self._broker_flags)

@@ -1,5 +1,6 @@
 """The broker's files: `server.properties` for one machine, and its log's format."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,8 @@ class KafkaFiles:
     def formatted(self) -> bool:
         return (self.records / "meta.properties").exists()
 
-    def write(self, port: int, controller_port: int) -> None:
+    def write(self, properties: Mapping[str, object]) -> None:
         self.scratch.mkdir(parents=True, exist_ok=True)
-        properties = server_properties(self.records, port, controller_port)
         lines = (f"{name}={value}\n" for name, value in properties.items())
         self.server_properties.write_text("".join(lines))
         self.log4j2.write_text(_LOG4J2)

@@ -21,6 +21,7 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Replays that seed's order of faults; a random one else.")] = None,
     faults: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(FAULTS)}; all when empty.")] = "",
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 6.0,
+    brokers: Annotated[int, typer.Option(help="Nodes of Kafka: 1, or 3 with replication 3 and min ISR 2.")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Keep data and logs in this folder.")] = None,
 ) -> None:
     """The kill matrix."""
@@ -39,6 +40,7 @@ def main(
                 names=names,
                 seconds=minutes * 60,
                 per_second=rate,
+                brokers=3 if brokers == 3 else 1,
                 say=lambda line: console.print(line, markup=False, highlight=False),
             )
         )

@@ -151,7 +151,9 @@ def _said(finals: set[bytes]) -> set[Said]:
 
 
 def _billed(evidence: Evidence, key: str) -> list[UsageEvent]:
-    return [event for event in evidence.events.get(key, {}).values() if event.kind is UsageKind.USAGE]
+    """A refusal that was tried again leaves an event as well, of nothing."""
+    events = evidence.events.get(key, {}).values()
+    return [event for event in events if event.kind is UsageKind.USAGE and event.outcome.billed]
 
 
 def _row(event: UsageEvent) -> Row:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tests.chaos.answers import Told
 from tests.chaos.books import Evidence, Finding, balance
@@ -64,7 +65,7 @@ def _held_up(told: Told) -> float | None:
 class Outcome:
     """What a run came to."""
 
-    seed: int
+    brokers: int
     rounds: list[Round]
     evidence: Evidence
     findings: list[Finding]
@@ -72,10 +73,17 @@ class Outcome:
 
 
 async def run(
-    data_dir: Path, *, seed: int, names: Sequence[str], seconds: float, per_second: float, say: Say
+    data_dir: Path,
+    *,
+    seed: int,
+    names: Sequence[str],
+    seconds: float,
+    per_second: float,
+    say: Say,
+    brokers: Literal[1, 3] = 1,
 ) -> Outcome:
     """`seconds` of faults (a round that has begun is brought to its end), then the count."""
-    async with _rig(data_dir, say) as rig:
+    async with _rig(data_dir, say, brokers) as rig:
         load = Load(rig.urls, rig.settings, per_second, seed)
         watch = CommitWatch(rig.settings)
         try:
@@ -89,7 +97,7 @@ async def run(
         finally:
             await watch.stop()
             await load.close()
-        return Outcome(seed, done, evidence, balance(evidence), watch.stale)
+        return Outcome(brokers, done, evidence, balance(evidence), watch.stale)
 
 
 async def _fault_after_fault(
@@ -128,8 +136,8 @@ async def _healed(rig: Rig, load: Load, say: Say) -> None:
 
 
 @asynccontextmanager
-async def _rig(data_dir: Path, say: Say) -> AsyncIterator[Rig]:
-    rig = Rig(data_dir, lambda text: say(f"  {text.splitlines()[0]}"))
+async def _rig(data_dir: Path, say: Say, brokers: Literal[1, 3]) -> AsyncIterator[Rig]:
+    rig = Rig(data_dir, lambda text: say(f"  {text.splitlines()[0]}"), brokers)
     try:
         await rig.start()
         yield rig

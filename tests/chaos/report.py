@@ -9,7 +9,7 @@ from rich.text import Text
 from millrace.replay.report import percentile
 from tests.chaos.books import CONTRADICTED, DOUBLED, LOST, UNCOUNTED, by_kind, totals, wasted_tokens
 from tests.chaos.campaign import Outcome, Round
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, goal_seconds
 
 _COLUMNS = ("fault", "times", "requests", "lost", "doubled", "contradicted", "stale", "p50 s", "p99 s", "goal", "waste")
 
@@ -39,7 +39,7 @@ def _row(outcome: Outcome, name: str, done: list[Round]) -> list[str]:
     kinds = by_kind(outcome.findings, keys)
     stale = sum(one.began <= commit.at < one.ended for one in done for commit in outcome.stale)
     seconds = [one.recovery_seconds for one in done]
-    goal = FAULTS[name].goal_seconds if name in FAULTS else None
+    goal = goal_seconds(name, outcome.brokers)
     return [
         name,
         str(len(done)),

@@ -1,10 +1,10 @@
 """The one-machine stack's own parts, one supervisor to each, so that a fault can take any of them and add more."""
 
 import asyncio
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from contracts.catalogue import load_catalogue
 from contracts.settings import Settings
@@ -12,12 +12,14 @@ from contracts.topics import all_topics
 from millrace.kafka_broker import KafkaBroker
 from millrace.kafka_config import HOST
 from millrace.kafka_setup import prepare_kafka
+from millrace.polling import until
 from millrace.ports import free_port
 from millrace.service_process import ServiceProcess, ServiceSpec
-from millrace.stack import StackPlan, make_plan
+from millrace.stack import StackPlan, make_plan, own_command
 from millrace.stack_settings import StackSettings
 from millrace.supervisor import Backoff, Child, Supervisor
-from millrace.topic_admin import ensure_topics
+from millrace.topic_admin import ensure_topics, kafka_admin
+from tests.chaos.cluster import NODES, Cluster, ClusterNode
 
 INGRESSES = ("ingress-1", "ingress-2")
 SERVICES = (*INGRESSES, "streams-1", "worker-1", "worker-2", "analytics")
@@ -63,8 +65,9 @@ class Rig:
     """Two ingresses, streams, two workers, analytics and Kafka; a member that dies is started again as the stack
     would. `add` and `remove` change how many there are."""
 
-    def __init__(self, data_dir: Path, say: Callable[[str], None]) -> None:
-        self.plan = _plan(data_dir)
+    def __init__(self, data_dir: Path, say: Callable[[str], None], brokers: Literal[1, 3] = 1) -> None:
+        self._cluster = Cluster() if brokers == 3 else None
+        self.plan = _plan(data_dir, self._cluster.overrides if self._cluster else {})
         self.members: dict[str, Member] = {}
         self._plan_ports = {name: free_port() for name in INGRESSES}
         self._supervisors: dict[str, Supervisor] = {}
@@ -83,11 +86,11 @@ class Rig:
         return f"http://{HOST}:{self.plan.overrides['analytics_port']}"
 
     def of(self, service: str) -> list[Member]:
-        """Those that are running now."""
-        return [member for member in self.members.values() if member.service == service and member.pid is not None]
+        """Running now, or being started again."""
+        return [member for member in self.members.values() if member.service == service]
 
     async def start(self) -> None:
-        await self._begin(await self._kafka())
+        await asyncio.gather(*(self._begin(node) for node in await self._kafka()))
         await ensure_topics(self.settings, all_topics(self.settings, load_catalogue()))
         await asyncio.gather(*(self.add(name) for name in SERVICES))
 
@@ -110,6 +113,17 @@ class Rig:
             for member in list(self.members.values()):
                 await member.up.wait()
 
+    async def replicated(self) -> None:
+        """Returns when every copy of every partition is in sync: before that no operator stops the next broker."""
+        names = [spec.name for spec in all_topics(self.settings, load_catalogue())]
+        async with kafka_admin(self.settings) as admin, asyncio.timeout(_UP_SECONDS):
+
+            async def in_sync() -> bool:
+                topics = await admin.describe_topics(names)
+                return all(len(p["isr"]) == len(p["replicas"]) for topic in topics for p in topic["partitions"])
+
+            await until(in_sync)
+
     async def _begin(self, child: Child) -> None:
         member = self.members[child.name] = Member(child)
         stack = self.plan.stack
@@ -117,21 +131,26 @@ class Rig:
         self._supervisors[child.name] = Supervisor(self._say, backoff)
         await self._supervisors[child.name].start(member)
 
-    async def _kafka(self) -> KafkaBroker:
-        runtime = await prepare_kafka(self.plan.stack, self._say)
-        folder, log = self.plan.data_dir / "kafka", self.plan.log("kafka")
-        return KafkaBroker(runtime, folder, port=self.plan.kafka_port, log=log)
+    async def _kafka(self) -> list[KafkaBroker]:
+        runtime, cluster = await prepare_kafka(self.plan.stack, self._say), self._cluster
+        folder = self.plan.data_dir
+        if cluster is None:
+            return [KafkaBroker(runtime, folder / "kafka", port=self.plan.kafka_port, log=self.plan.log("kafka"))]
+        names = {number: f"kafka-{number}" for number in NODES}
+        return [
+            ClusterNode(runtime, folder / name, cluster, number, self.plan.log(name)) for number, name in names.items()
+        ]
 
     def _child(self, name: str) -> ServiceProcess:
         service = name.partition("-")[0]
         environment = self.plan.environment
         if service == "ingress":
             environment = environment | {"MILLRACE_INGRESS_PORT": str(self._plan_ports[name])}
-        command = [sys.executable, "-m", "tests.chaos.clock", service]
+        command = own_command(service)
         rank = ("ingress", "worker", "streams", "analytics").index(service)
         return ServiceProcess(ServiceSpec(name, command, environment, self.plan.log(name), stop_rank=rank))
 
 
-def _plan(data_dir: Path) -> StackPlan:
+def _plan(data_dir: Path, overrides: Mapping[str, object]) -> StackPlan:
     plan = make_plan(StackSettings(data_dir=data_dir, kafka_port=0), engine="synthetic", port=0)
-    return replace(plan, overrides=plan.overrides | {"analytics_port": free_port()})
+    return replace(plan, overrides=plan.overrides | {"analytics_port": free_port(), **overrides})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from contracts.outcomes import Outcome
 from contracts.usage import UsageEvent, UsageKind, event_id
 from tests.chaos.answers import Ask, Door, Said, Told
 from tests.chaos.books import (
@@ -22,7 +23,8 @@ from tests.chaos.books import (
 )
 from tests.support.usage import as_waste, make_events
 
-EVENT = make_events(1)[0].model_copy(update={"completion_tokens": 7, "prompt_tokens": 3, "cost_nano": 5})
+SUCCEEDED = {"outcome": Outcome.SUCCEEDED, "status": 200, "completion_tokens": 7, "prompt_tokens": 3, "cost_nano": 5}
+EVENT = make_events(1)[0].model_copy(update=SUCCEEDED)
 KEY = f"{EVENT.tenant}:{EVENT.idempotency_key}"
 
 
@@ -140,6 +142,24 @@ def test_a_broken_promise_is_found(planted: Callable[[Evidence], None], kind: st
     assert kind in {finding.kind for finding in findings}, findings
     assert by_kind(findings, {KEY})[kind] == 1
     assert by_kind(findings, {"acme:another"}) == {}
+
+
+def test_a_refusal_before_the_answer_is_no_second_bill() -> None:
+    evidence = balanced()
+    refusal = EVENT.model_copy(
+        update={
+            "event_id": event_id(KEY, "0.99"),
+            "claim": "0.99",
+            "outcome": Outcome.REJECTED,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cost_nano": 0,
+        }
+    )
+    evidence.add_event(refusal)
+    evidence.rows[KEY].append(row(refusal))
+    assert balance(evidence) == []
+    assert totals(evidence).agree
 
 
 def test_sums_that_differ() -> None:
