@@ -29,6 +29,11 @@ ANSWERS = "An OpenAI response or error object, as the client will see it."
 
 
 def _channels(topics: Topics) -> dict[str, Channel]:
+    return _flow(topics) | _answers_and_bills(topics) | _operation(topics)
+
+
+def _flow(topics: Topics) -> dict[str, Channel]:
+    """A request's way to a worker and back to settle."""
     return {
         "requests": Channel(
             topics.requests,
@@ -66,6 +71,11 @@ def _channels(topics: Topics) -> dict[str, Channel]:
             ("inference", "streams"),
             ("streams",),
         ),
+    }
+
+
+def _answers_and_bills(topics: Topics) -> dict[str, Channel]:
+    return {
         "responses": Channel(
             topics.responses,
             "Frames for waiting clients: OpenAI chunks (delta), whole response (final), error object (error), state.",
@@ -84,6 +94,12 @@ def _channels(topics: Topics) -> dict[str, Channel]:
             ("streams",),
             ("streams", "analytics"),
         ),
+    }
+
+
+def _operation(topics: Topics) -> dict[str, Channel]:
+    """What operators and callers write beside the flow, and what was put aside."""
+    return {
         "control": Channel(
             topics.control,
             "Cancellations.",

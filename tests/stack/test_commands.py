@@ -8,15 +8,10 @@ from uuid import uuid4
 import openai
 import pytest
 
-from tests.support.commands import Command, Ended
+from tests.support.commands import millrace
 
 pytestmark = pytest.mark.stack
 SAMPLE = Path(__file__).parents[2] / "millrace/samples/azure_llm_2023_conv_1000.csv"
-
-
-async def millrace(data_dir: Path, *arguments: object) -> Ended:
-    command = await Command.start("millrace", *arguments, "--data-dir", data_dir)
-    return await command.ended()
 
 
 async def test_replay_reports_and_agrees_with_the_ledger(data_dir: Path) -> None:

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Command, Ended
+from tests.support.commands import millrace
 
 pytestmark = pytest.mark.stack
 SAMPLE = Path(__file__).parents[2] / "millrace/samples/azure_llm_2023_conv_1000.csv"
-
-
-async def millrace(data_dir: Path, *arguments: object) -> Ended:
-    command = await Command.start("millrace", *arguments, "--data-dir", data_dir)
-    return await command.ended()
 
 
 async def test_real_traffic_reconciles_and_rebuilds(data_dir: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 DEADLINE_SECONDS = 120.0
@@ -65,3 +66,9 @@ class Command:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.communicate()
+
+
+async def millrace(data_dir: Path, *arguments: object) -> Ended:
+    """A `millrace` command on a data folder, to its end."""
+    command = await Command.start("millrace", *arguments, "--data-dir", data_dir)
+    return await command.ended()
