@@ -78,9 +78,17 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
         fetcher = self._kafka._fetcher  # noqa: SLF001 - as Faust's driver does: getmany() knows no active partitions
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             fetched = await fetcher.fetched_records(active, timeout=_POLL_SECONDS, max_records=_MAX_POLL_RECORDS)
-        if self._flows:  # or else a rebalance has begun, and after it Faust seeks back
-            for tp, records in fetched.items():
+        for tp, records in fetched.items():
+            if self._flows:
                 self._hand_over(TP(*tp), records)
+            else:
+                self._give_back(tp, records)
+
+    def _give_back(self, tp: TopicPartition, records: list[Any]) -> None:
+        """A rebalance is under way. Faust seeks before it ends, perhaps has sought already: what came since then must
+        come again, or Faust would take it for a gap in the log and commit beyond it."""
+        if tp in self._kafka.assignment():
+            self._kafka.seek(tp, records[0].offset)
 
     @property
     def _flows(self) -> bool:
