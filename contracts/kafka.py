@@ -1,7 +1,12 @@
-"""Connection options of every Kafka client, from the settings: addresses, TLS, SASL."""
+"""Connection options of every Kafka client, from the settings: addresses, TLS, SASL; and patience with Kafka."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from contracts.headers import RawHeaders
@@ -9,6 +14,10 @@ from contracts.offset_fetch import mend_offset_fetch
 from contracts.settings import Settings
 
 mend_offset_fetch()
+
+ANSWER_MS = 6_000  # a broker that leaves a request unanswered for this long is asked anew, on a new connection
+RETRY_SECONDS = 0.5
+_log = structlog.get_logger()
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -38,6 +47,51 @@ def producer_options(settings: Settings) -> dict[str, Any]:
         "enable_idempotence": True,
         "max_request_size": settings.max_body_bytes + 65_536,
     }
+
+
+def producer_of(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """A producer that outlasts Kafka. To aiokafka the time to wait for an answer is also that to wait for room while
+    Kafka is away, and its default of 40 s is too long for the one, though not for the other."""
+    producer = AIOKafkaProducer(**producer_options(settings), **options)
+    producer.client._request_timeout_ms = ANSWER_MS  # noqa: SLF001 - of connections
+    producer._sender._request_timeout_ms = ANSWER_MS  # noqa: SLF001 - what the broker is told
+    return producer
+
+
+class Client(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+async def started(make: Callable[[], C], settings: Settings, stop: asyncio.Event) -> C | None:
+    """A client, once Kafka is there; None when told to stop before. A service that ended instead would be started again
+    and again, and take from Kafka the processor time that it needs to start."""
+    while not stop.is_set():
+        client = make()
+        try:
+            await client.start()
+        except KafkaError as error:
+            _log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, reason=str(error))
+            await client.stop()
+        except BaseException:
+            await client.stop()
+            raise
+        else:
+            return client
+        await _pause(stop)
+    return None
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(RETRY_SECONDS):
+            await stop.wait()
+    except TimeoutError:
+        return
 
 
 def header(headers: RawHeaders | tuple[tuple[str, bytes], ...], name: str) -> bytes | None:

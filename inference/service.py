@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -13,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.catalogue import Catalogue, ModelSpec, load_catalogue
 from contracts.errors import ConfigError, KafkaUnavailable
-from contracts.kafka import producer_options
+from contracts.kafka import producer_of, started
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
@@ -31,12 +32,14 @@ _LEAVE_SECONDS = 5.0  # to commit and leave the group, beyond the time to drain
 
 
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Serve until told to stop, then drain. Raises MillraceError when it can't start."""
+    """Serve until told to stop, then drain; waits for a Kafka that isn't there yet. Raises MillraceError."""
     models = choose_models(load_catalogue(settings.routes_file), settings.worker_models)
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(_started(open_engine(*model, settings))) for model in models.items()]
         try:
-            producer = await stack.enter_async_context(_open_producer(settings))
+            producer = await stack.enter_async_context(_open_producer(settings, stop))
+            if producer is None:
+                return
             await _check_topics(producer, settings, models)
             coalescer = Coalescer(settings.worker_coalesce_ms)
             stack.push_async_callback(coalescer.close)
@@ -115,14 +118,16 @@ async def _started(engine: Engine) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def _open_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(**producer_options(settings), max_batch_size=_BATCH_BYTES, metadata_max_age_ms=5000)
+async def _open_producer(settings: Settings, stop: asyncio.Event) -> AsyncIterator[AIOKafkaProducer | None]:
+    """None when told to stop before Kafka was there."""
+    make = partial(producer_of, settings, max_batch_size=_BATCH_BYTES, metadata_max_age_ms=5000)
+    producer = await started(make, settings, stop)
     try:
-        await producer.start()
         yield producer
     finally:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(producer.stop(), _LEAVE_SECONDS)
+        if producer:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(producer.stop(), _LEAVE_SECONDS)
 
 
 async def _check_topics(producer: AIOKafkaProducer, settings: Settings, models: Iterable[str]) -> None:

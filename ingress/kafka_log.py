@@ -3,15 +3,13 @@
 import asyncio
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed, ProducerFenced
 
 from contracts.errors import KafkaUnavailable, StackError, Unacknowledged
 from contracts.headers import RawHeaders
-from contracts.kafka import producer_options
+from contracts.kafka import producer_of
 from contracts.settings import Settings
 from ingress.link import PROBE_SECONDS, Link
-from ingress.tail import REQUEST_TIMEOUT_MS
 
 log = structlog.get_logger()
 
@@ -27,9 +25,7 @@ class KafkaRequestLog:
         self._topic = topic
         self._link = link
         self._timeout_seconds = settings.ingress_publish_timeout_ms / 1000
-        self._producer = AIOKafkaProducer(
-            **producer_options(settings), request_timeout_ms=REQUEST_TIMEOUT_MS, max_batch_size=BATCH_BYTES
-        )
+        self._producer = producer_of(settings, max_batch_size=BATCH_BYTES)
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property

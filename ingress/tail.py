@@ -8,12 +8,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from contracts.kafka import client_options
+from contracts.kafka import ANSWER_MS, client_options
 from contracts.settings import Settings
 
 log = structlog.get_logger()
 
-REQUEST_TIMEOUT_MS = 10_000  # a broker that hangs is left after this
 POLL_MS = 60_000
 RETRY_SECONDS = 1.0
 
@@ -35,7 +34,7 @@ class Tail:
             **client_options(settings),
             enable_auto_commit=False,
             auto_offset_reset="none",
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            request_timeout_ms=ANSWER_MS,
         )
 
     async def start(self) -> None:

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from contracts.catalogue import load_catalogue
-from contracts.errors import StackError
-from contracts.kafka import producer_options
+from contracts.kafka import producer_of, started
 from contracts.poison_limit import PoisonLimit
 from contracts.prices import load_prices
 from contracts.runtime import notify_ready
@@ -39,11 +38,13 @@ _log = structlog.get_logger()
 
 
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Until told to stop. Raises ConfigError or StackError when it can't start."""
+    """Until told to stop; waits for a Kafka that isn't there yet. Raises ConfigError or StackError."""
     catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
     house = House(settings, Topics.of(settings), catalogue, prices)
     async with AsyncExitStack() as stack:
-        producer = await stack.enter_async_context(_producer(settings))
+        producer = await stack.enter_async_context(_producer(settings, stop))
+        if producer is None:
+            return
         ours = check_topics(await producer.client.fetch_all_metadata(), settings, catalogue)
         await producer.client.set_topics(ours)
         folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
@@ -141,14 +142,11 @@ def _places(own: list[Stage], assigned: set[Any]) -> set[Place]:
 
 
 @asynccontextmanager
-async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(**producer_options(settings), metadata_max_age_ms=5000)
-    try:
-        await producer.start()
-    except KafkaError:
-        await producer.stop()
-        raise StackError(f"No Kafka answers at {settings.kafka_bootstrap_servers}.") from None
+async def _producer(settings: Settings, stop: asyncio.Event) -> AsyncIterator[AIOKafkaProducer | None]:
+    """None when told to stop before Kafka was there."""
+    producer = await started(partial(producer_of, settings, metadata_max_age_ms=5000), settings, stop)
     try:
         yield producer
     finally:
-        await producer.stop()
+        if producer:
+            await producer.stop()

@@ -12,11 +12,12 @@ import pytest
 from aiokafka.partitioner import murmur2
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from contracts.errors import ConfigError, KafkaUnavailable
+from contracts.errors import ConfigError
 from contracts.frames import FrameKind
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from inference.service import run
+from millrace.ports import free_port
 from tests.inference.harness import Bench, open_bench, write_routes
 from tests.inference.jobs import ACCEPTED_AT, chat
 
@@ -127,9 +128,19 @@ async def test_it_says_in_one_sentence_why_it_cannot_start(settings: Settings, t
     wrong = {
         "no such model": (ConfigError, "names 'nobody'", {"worker_models": "small,nobody"}),
         "no topics": (ConfigError, "has no topic", {"topic_prefix": "elsewhere-"}),
-        "no broker": (KafkaUnavailable, "127.0.0.1:1", {"kafka_bootstrap_servers": "127.0.0.1:1"}),
         "no vllm": (ConfigError, r"pip install 'millrace\[vllm\]'", {"worker_engine": "vllm"}),
     }
     for error, message, changes in wrong.values():
         with pytest.raises(error, match=message):
             await run(settings.model_copy(update={"routes_file": routes, **changes}), stop=stop)
+
+
+async def test_it_waits_for_a_kafka_that_is_not_there_yet(settings: Settings, tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    changes = {"routes_file": write_routes(tmp_path), "kafka_bootstrap_servers": f"127.0.0.1:{free_port()}"}
+    waiting = asyncio.create_task(run(settings.model_copy(update=changes), stop=stop))
+    await asyncio.wait({waiting}, timeout=1)
+    assert not waiting.done()
+    stop.set()
+    async with asyncio.timeout(30):
+        await waiting
