@@ -22,7 +22,6 @@ from ingress.preferences import Preferences, prefer
 from ingress.route import read_body
 from ingress.sse import EventStream
 from ingress.stream import AnswerStream
-from ingress.told import SHAPES
 
 _VERDICT_SECONDS = 1.0  # how long a 202 waits to hear whether the key is free: streams that are away don't hold it up
 
@@ -123,7 +122,7 @@ class _Accepted:
         if first.kind == ERROR:
             self.call.close()
             return frame_answer(first, self.headers)
-        stream = AnswerStream(SHAPES[self.asked.digest.operation], include_usage=self.asked.digest.include_usage)
+        stream = AnswerStream(include_usage=self.asked.digest.include_usage)
         headers = [*self.headers, *frame_headers(first), self._timing()]
         return EventStream(self.call, stream, frames, headers, self.wait_seconds, self._still_running())
 

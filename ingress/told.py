@@ -5,10 +5,9 @@ The slow path of a stream, taken after a crash, a loss or a replay: here chunks 
 
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import orjson
-
-from contracts.envelope import Operation
 
 
 class Diverged(Exception):  # noqa: N818 - what it says is a fact about two texts
@@ -44,68 +43,88 @@ class Shape:
 
 CHAT = Shape("chat.completion.chunk", "content")
 TEXT = Shape("text_completion", "text")
-SHAPES: dict[Operation, Shape] = {"chat": CHAT, "text_completion": TEXT}
+
+
+def shape_of(answer: dict[str, Any]) -> Shape:
+    """Of a chunk or of a whole answer."""
+    return TEXT if answer.get("object") == TEXT.object else CHAT
 
 
 class Told:
     """Sums up chunks; every string field of a delta is a part, to be joined."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self) -> None:
+        self.text = ""
+        self.checksum = 0  # the text's CRC-32
         self._fields: dict[str, Any] = {}
         self._tools: dict[int, dict[str, Any]] = {}
         self._finish_reason: str | None = None
 
-    @property
-    def text(self) -> str:
-        return self._fields.get(self._shape.text_field) or ""
-
     def add(self, chunk: bytes) -> None:
-        for choice in orjson.loads(chunk).get("choices", ()):
-            delta = self._shape.delta(choice)
+        parsed = orjson.loads(chunk)
+        shape = shape_of(parsed)
+        for choice in parsed.get("choices", ()):
+            delta = shape.delta(choice)
             for call in delta.get("tool_calls") or ():
                 _join(self._tools.setdefault(call["index"], {}), call)
             _join(self._fields, {name: value for name, value in delta.items() if name != "tool_calls"})
+            self.checksum = crc32((delta.get(shape.text_field) or "").encode(), self.checksum)
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        self.text = self._fields.get(shape.text_field) or ""
 
-    def unsaid(self, chunk: bytes, position: int) -> bytes:
-        """The part of a chunk, whose text ends at `position`, that goes on exactly where the client stands; or nothing.
+    def recall(self, final: dict[str, Any], position: int, *, finished: bool) -> None:
+        """What a client had of this very answer, by its position alone. Raises Diverged when that doesn't tell."""
+        shape, choice = shape_of(final), final["choices"][0]
+        message = shape.message(choice)
+        text = message.get(shape.text_field) or ""
+        if len(text) < position or any(message[name] for name in message.keys() - {"role", shape.text_field}):
+            raise Diverged
+        self.text = text[:position]
+        self.checksum = crc32(self.text.encode())
+        self._fields = self._opening(shape) | {shape.text_field: self.text}
+        self._finish_reason = choice.get("finish_reason") if finished else None
+
+    def unsaid(self, chunk: bytes, position: int, upto: int | None = None) -> bytes:
+        """The part of a chunk, whose text ends at `position`, that goes on exactly where the client stands, at the
+        most up to `upto`; or nothing.
 
         Fields that have no position (tool calls, the finish reason) wait for the final answer. Raises Diverged when
         the chunk says another text where the client has one.
         """
         parsed = orjson.loads(chunk)
-        deltas = [self._shape.delta(choice) for choice in parsed.get("choices", ())]
-        text = "".join(delta.get(self._shape.text_field) or "" for delta in deltas)
+        shape = shape_of(parsed)
+        deltas = [shape.delta(choice) for choice in parsed.get("choices", ())]
+        text = "".join(delta.get(shape.text_field) or "" for delta in deltas)
         start, known = position - len(text), self.text
+        stop = position if upto is None else min(position, upto)
         if start > len(known):
             return b""
         if not text.startswith(known[start:position]):
             raise Diverged
-        if position <= len(known):
+        if stop <= len(known):
             return b""
-        delta = self._opening() | {self._shape.text_field: text[len(known) - start :]}
-        return self._shape.chunk(parsed, choices=[self._shape.choice(delta)])
+        delta = self._opening(shape) | {shape.text_field: text[len(known) - start : stop - start]}
+        return shape.chunk(parsed, choices=[shape.choice(delta)])
 
     def rest(self, final: dict[str, Any]) -> bytes:
         """One chunk with all of the final answer that wasn't told; nothing when all was. Raises Diverged."""
-        choice = final["choices"][0]
-        message = self._shape.message(choice)
+        shape, choice = shape_of(final), final["choices"][0]
+        message = shape.message(choice)
         delta = _rest(self._fields, {name: value for name, value in message.items() if name != "tool_calls"})
         if calls := self._untold_calls(message.get("tool_calls") or []):
             delta["tool_calls"] = calls
         finish_reason = choice.get("finish_reason")
         if self._finish_reason and (delta or self._finish_reason != finish_reason):
             raise Diverged
-        if len(self.text) > len(message.get(self._shape.text_field) or ""):
+        if len(self.text) > len(message.get(shape.text_field) or ""):
             raise Diverged
         if self._finish_reason:
             return b""
         logprobs = None if self._fields else choice.get("logprobs")  # they can't be cut where a text is
-        return self._shape.chunk(final, choices=[self._shape.choice(delta, finish_reason, logprobs)])
+        return shape.chunk(final, choices=[shape.choice(delta, finish_reason, logprobs)])
 
-    def _opening(self) -> dict[str, Any]:
-        return {"role": "assistant"} if self._shape is CHAT and "role" not in self._fields else {}
+    def _opening(self, shape: Shape) -> dict[str, Any]:
+        return {"role": "assistant"} if shape is CHAT and "role" not in self._fields else {}
 
     def _untold_calls(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(self._tools) > len(calls):

@@ -5,9 +5,9 @@ import pytest
 
 from contracts.errors import StillRunning
 from contracts.frames import Frame, FrameKind
+from ingress.event_id import run_tag
 from ingress.frame import RawFrame
 from ingress.stream import AnswerStream
-from ingress.told import CHAT, TEXT
 from tests.support.frames import (
     USAGE,
     chat_answer,
@@ -23,8 +23,16 @@ from tests.support.frames import (
 
 
 def feed(frames: list[RawFrame], *, include_usage: bool = False) -> bytes:
-    stream = AnswerStream(CHAT, include_usage=include_usage)
+    stream = AnswerStream(include_usage=include_usage)
     return b"".join(stream.feed(frame) for frame in frames)
+
+
+def written_through(run: list[RawFrame]) -> bytes:
+    """Each chunk as it is, with the place in the run and in the text as its id."""
+    tag = run_tag(run[0].headers["run"])
+    ids = [b"%b.%b.%b" % (tag, frame.headers["sequence"], frame.headers["position"]) for frame in run]
+    events = [b"id: %b\ndata: %b\n\n" % (id_, frame.value) for id_, frame in zip(ids, run, strict=True)]
+    return b"".join(events) + b"id: %b.3\ndata: [DONE]\n\n" % ids[-1]
 
 
 HELLO = ["Hel", "lo ", "wörld"]
@@ -33,13 +41,13 @@ HELLO = ["Hel", "lo ", "wörld"]
 def test_unbroken_deltas_are_written_as_they_are() -> None:
     run = chat_run("a", HELLO)
     events = feed([*run, final_of(run, b"not even parsed")])
-    assert events == b"".join(b"data: " + frame.value + b"\n\n" for frame in run) + b"data: [DONE]\n\n"
+    assert events == written_through(run)
 
 
 def test_usage_comes_from_the_final_answer_in_a_chunk_without_choices() -> None:
     run = chat_run("a", HELLO)
     events = feed([*run, final_of(run, chat_answer("Hello wörld"))], include_usage=True)
-    last = orjson.loads(events.split(b"\n\n")[-3].removeprefix(b"data: "))
+    last = orjson.loads(events.split(b"\n\n")[-3].partition(b"data: ")[2])
     assert last["choices"] == []
     assert last["usage"] == USAGE
     assert last["object"] == "chat.completion.chunk"
@@ -93,7 +101,7 @@ def test_repeated_deltas_are_written_once() -> None:
 
 def test_a_second_run_goes_on_where_the_first_was_cut() -> None:
     first, second = chat_run("a", HELLO), chat_run("b", ["Hell", "o wör", "ld"])
-    stream = AnswerStream(CHAT)
+    stream = AnswerStream()
     sent = b"".join(stream.feed(frame) for frame in [*first[:3], *second])
     assert hear(sent).text == "Hello wörld"  # at once, not only with the final frame
     heard = hear(sent + stream.feed(final_of(second, chat_answer("Hello wörld"))))
@@ -108,7 +116,7 @@ def test_a_second_run_goes_on_where_the_first_was_cut() -> None:
 def test_a_run_that_restarts_before_anything_was_sent_is_written_through() -> None:
     late, second = chat_run("a", HELLO)[2:3], chat_run("b", HELLO)
     events = feed([*late, *second, final_of(second, b"not parsed")])
-    assert events == b"".join(b"data: " + frame.value + b"\n\n" for frame in second) + b"data: [DONE]\n\n"
+    assert events == written_through(second)
 
 
 def test_another_text_than_the_one_sent_ends_with_an_error_event() -> None:
@@ -126,6 +134,13 @@ def test_a_run_that_contradicts_what_was_sent_is_passed_over() -> None:
     )
     heard = hear(feed([*first[:2], *zombie, *second, final_of(second, chat_answer("Good day"))]))
     assert (heard.text, heard.done) == ("Good day", True)
+
+
+def test_when_a_run_takes_over_the_others_count_no_more() -> None:
+    first, second = chat_run("a", ["Good ", "morning"]), chat_run("b", ["Good ", "evening"])
+    takeover = raw(Frame(kind=FrameKind.DELTA, run="b"), chat_chunk({"content": ""}))
+    heard = hear(feed([*first[:2], takeover, *first[2:], *second[2:], final_of(second, chat_answer("Good evening"))]))
+    assert (heard.text, heard.finish_reasons, heard.done) == ("Good evening", ["stop"], True)
 
 
 def test_a_shorter_final_text_than_the_one_sent_is_an_error_too() -> None:
@@ -157,7 +172,7 @@ def test_states_say_nothing_to_a_stream() -> None:
 
 def test_nothing_is_written_after_the_end() -> None:
     run = chat_run("a", HELLO)
-    stream = AnswerStream(CHAT)
+    stream = AnswerStream()
     assert hear(stream.fail(StillRunning("later"))).error is not None
     assert stream.closed
     assert [stream.feed(frame) for frame in [*run, final_of(run, b"")]] == [b""] * (len(run) + 1)
@@ -166,7 +181,7 @@ def test_nothing_is_written_after_the_end() -> None:
 @pytest.mark.parametrize("kept", range(5))
 def test_text_completions_go_the_same_way(kept: int) -> None:
     run = text_run("a", HELLO)
-    stream = AnswerStream(TEXT, include_usage=True)
+    stream = AnswerStream(include_usage=True)
     events = b"".join(stream.feed(frame) for frame in [*run[:kept], final_of(run, text_answer("Hello wörld"))])
     heard = hear(events)
     assert (heard.text, heard.finish_reasons, heard.usage, heard.done) == ("Hello wörld", ["stop"], USAGE, True)
@@ -177,7 +192,7 @@ def test_logprobs_come_with_a_whole_answer_and_not_with_a_cut_one() -> None:
     answer["choices"][0]["logprobs"] = {"content": [{"token": "Hello", "logprob": -0.1}]}
     value = orjson.dumps(answer)
     run = chat_run("a", ["Hel", "lo"])
-    whole = orjson.loads(feed([final_of(run, value)]).split(b"\n\n")[0].removeprefix(b"data: "))
+    whole = orjson.loads(feed([final_of(run, value)]).split(b"\n\n")[0].partition(b"data: ")[2])
     assert whole["choices"][0]["logprobs"] == answer["choices"][0]["logprobs"]
-    cut = orjson.loads(feed([*run[:2], final_of(run, value)]).split(b"\n\n")[2].removeprefix(b"data: "))
+    cut = orjson.loads(feed([*run[:2], final_of(run, value)]).split(b"\n\n")[2].partition(b"data: ")[2])
     assert cut["choices"][0]["logprobs"] is None

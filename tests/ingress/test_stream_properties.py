@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from ingress.frame import RawFrame
 from ingress.stream import AnswerStream
-from ingress.told import CHAT, TEXT
 from tests.support.frames import (
     chat_answer,
     chat_chunk,
@@ -62,7 +61,7 @@ def chats(draw: st.DrawFn, *, agreeing: bool) -> Case:
 
 
 def play(case: Case) -> bytes:
-    stream = AnswerStream(CHAT)
+    stream = AnswerStream()
     events = b"".join(stream.feed(frame) for frame in [*case.arrived, case.final])
     assert stream.closed
     return events
@@ -91,7 +90,7 @@ def test_text_completions_too(data: st.DataObject) -> None:
     text = data.draw(TEXTS)
     whole = text_run("z", data.draw(parts_of(text)))
     crashed = text_run("a", data.draw(parts_of(text)))[: data.draw(st.integers(0, 8))]
-    stream = AnswerStream(TEXT)
+    stream = AnswerStream()
     frames = [*data.draw(mixed([crashed, whole])), final_of(whole, text_answer(text))]
     heard = hear(b"".join(stream.feed(frame) for frame in frames))
     assert (heard.text, heard.finish_reasons, heard.done) == (text, ["stop"], True)
@@ -106,7 +105,7 @@ def test_tool_calls_are_whole_whatever_was_lost(data: st.DataObject) -> None:
     final = chat_answer(None, calls, "tool_calls")
     whole = _tool_run("z", calls, data)
     crashed = _tool_run("a", calls, data)[: data.draw(st.integers(0, 8))]
-    stream = AnswerStream(CHAT)
+    stream = AnswerStream()
     frames = [*data.draw(mixed([crashed, whole])), final_of(whole, final)]
     heard = hear(b"".join(stream.feed(frame) for frame in frames))
     assert heard.error is None

@@ -95,17 +95,22 @@ class Heard:
     error: dict[str, Any] | None = None
     done: bool = False
     chunks: int = 0
+    ids: list[str] = field(default_factory=list)
 
 
 def hear(events: bytes) -> Heard:
-    """As the OpenAI SDKs read it; every event must be one line of data."""
+    """As the OpenAI SDKs read it; an event is one line of data, and one of id."""
     heard = Heard()
     for event in events.decode().split("\n\n")[:-1]:
-        assert event.startswith("data: ")
-        assert "\n" not in event
         assert not heard.done, "nothing comes after the end"
         assert not heard.error, "nothing comes after an error"
-        data = event.removeprefix("data: ")
+        lines = [line.split(": ", 1) for line in event.split("\n") if line != ":"]
+        fields = dict(lines)
+        assert len(lines) == len(fields), "each field once"
+        data = fields.pop("data")
+        if "id" in fields:
+            heard.ids.append(fields.pop("id"))
+        assert not fields
         if data == "[DONE]":
             heard.done = True
         else:
