@@ -37,9 +37,9 @@ class EventId(NamedTuple):
         found = _FORM.fullmatch(text)
         if not found:
             raise InvalidRequest("That isn't the id of an event of a stream here.", param="Last-Event-ID")
-        run, sequence, position, end, checksum = found.groups()
-        text = int(checksum, 16) if checksum else None
-        return cls(run.encode(), int(sequence), int(position), End(int(end or 0)), text)
+        run, sequence, position, end, hexadecimal = found.groups()
+        checksum = int(hexadecimal, 16) if hexadecimal else None
+        return cls(run.encode(), int(sequence), int(position), End(int(end or 0)), checksum)
 
     def encode(self) -> bytes:
         standing = b"%b.%d.%d" % self[:3]

@@ -57,6 +57,12 @@ class Replies:
             outcome=answer.outcome if answer else None,
             claim=str(entry.claim),
             model=answer.model if answer else "",
+            run=answer.run if answer else "",
+            sequence=answer.sequence if answer else 0,
+            position=answer.position if answer else 0,
+            deltas_at=entry.reply_to,
+            accepted_at=entry.accepted_at,
+            fingerprint=entry.fingerprint,
         )
         value = state_json(RequestKey.decode(record.key), entry)
         return self._send(self.address_of(record), record.key, value, frame.to_headers())
