@@ -1,43 +1,28 @@
-"""What the ledger is asked: cost by any of its dimensions, and one request's life. Money is integer nano-dollars.
+"""What the ledger is asked: cost by any of its dimensions, and one request's life. Money is integer nano-dollars."""
 
-SQL is put together from this file's own words; what a caller gives travels as a parameter.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any
 
 from analytics.clickhouse import Client
-from contracts.errors import InvalidRequest
+from analytics.questions import DIMENSIONS, Projection, Question, utc_ms
 from contracts.prices import NANO
 
-DIMENSIONS = {
-    "tenant": "tenant",
-    "user": "user",
-    "feature": "feature",
-    "model": "model",
-    "model_version": "model_version",
-    "api_key_id": "api_key_id",
-    "route": "route",
-    "outcome": "outcome",
-    "lane": "lane",
-    "hour": "toStartOfHour(event_time)",
-    "day": "toDate(event_time)",
-    "month": "toStartOfMonth(event_time)",
-}
-_TIMES = ("hour", "day", "month")
+__all__ = ["DIMENSIONS", "CostLine", "CostReport", "dollars", "request_rows", "total", "utc_ms"]
 
-# Waste is never billed: it is counted apart.
+# Waste is never billed: it is counted apart. What was adjusted and credited is part of the cost, and shown beside it.
 _MEASURES = {
-    "requests": "countIf(kind = 'usage')",
-    "prompt_tokens": "sumIf(prompt_tokens, kind = 'usage')",
-    "cached_tokens": "sumIf(cached_tokens, kind = 'usage')",
-    "completion_tokens": "sumIf(completion_tokens, kind = 'usage')",
-    "cost_nano": "sumIf(cost_nano, kind != 'waste')",
-    "waste_runs": "countIf(kind = 'waste')",
-    "waste_tokens": "sumIf(prompt_tokens + completion_tokens, kind = 'waste')",
-    "waste_engine_us": "sumIf(engine_us, kind = 'waste')",
+    "requests": "sumIf(n, kind = 'usage')",
+    "prompt_tokens": "sumIf(n_prompt, kind = 'usage')",
+    "cached_tokens": "sumIf(n_cached, kind = 'usage')",
+    "completion_tokens": "sumIf(n_completion, kind = 'usage')",
+    "cost_nano": "sumIf(n_nano, kind != 'waste')",
+    "waste_runs": "sumIf(n, kind = 'waste')",
+    "waste_tokens": "sumIf(n_prompt + n_completion, kind = 'waste')",
+    "waste_engine_us": "sumIf(n_engine_us, kind = 'waste')",
+    "adjusted_nano": "sumIf(n_nano, kind = 'adjustment')",
+    "credited_nano": "sumIf(n_nano, kind = 'credit')",
 }
 
 _REQUEST = """
@@ -61,6 +46,8 @@ class CostLine:
     waste_runs: int = 0
     waste_tokens: int = 0
     waste_engine_us: int = 0
+    adjusted_nano: int = 0
+    credited_nano: int = 0
 
     def __add__(self, other: "CostLine") -> "CostLine":
         """The sum, without a group."""
@@ -69,36 +56,25 @@ class CostLine:
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """Half-open: [since, until), by when the outcome was recorded. Raises InvalidRequest on an unknown dimension."""
+    """Half-open: [since, until), by when the outcome was recorded; `only` rows whose dimensions have these values.
+    Raises InvalidRequest on an unknown dimension."""
 
     by: tuple[str, ...]
     since: datetime | None = None
     until: datetime | None = None
+    only: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.by:
-            if name not in DIMENSIONS:
-                raise InvalidRequest(f"Cost can be split by {', '.join(DIMENSIONS)}; not by {name}.", param="by")
-        if len(set(self.by)) != len(self.by):
-            raise InvalidRequest("Each dimension can be named once.", param="by")
+        self._question()
+
+    @property
+    def projection(self) -> Projection | None:
+        """What answers it, but for the ends of the period."""
+        return self._question().projection
 
     def sql(self) -> tuple[str, dict[str, Any]]:
         """The statement and its parameters."""
-        groups = [DIMENSIONS[name] for name in self.by]
-        parameters: dict[str, Any] = {}
-        where = []
-        for name, sign, bound in (("since", ">=", self.since), ("until", "<", self.until)):
-            if bound:
-                where.append(f"event_time {sign} fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')")
-                parameters[name] = utc_ms(bound)
-        statement = f"SELECT {', '.join((*groups, *_MEASURES.values()))} FROM usage"  # noqa: S608 - our own words
-        if where:
-            statement += f" WHERE {' AND '.join(where)}"
-        if groups:
-            times = [DIMENSIONS[name] for name in self.by if name in _TIMES]
-            order = [*times, f"{_MEASURES['cost_nano']} DESC", *groups]
-            statement += f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(order)}"
-        return statement, parameters
+        return self._question().sql(_MEASURES, order=["cost_nano DESC"])
 
     def lines(self, client: Client) -> list[CostLine]:
         """Blocking. By time where that was asked, then the most expensive first. Raises ClickHouseError."""
@@ -106,6 +82,9 @@ class CostReport:
         width = len(self.by)
         rows = client.query(statement, parameters=parameters).result_rows
         return [CostLine(tuple(row[:width]), *row[width:]) for row in rows]
+
+    def _question(self) -> Question:
+        return Question(self.by, self.since, self.until, self.only)
 
 
 def total(lines: Sequence[CostLine]) -> CostLine:
@@ -122,7 +101,3 @@ def dollars(nano: int, digits: int = 9) -> str:
     """Exact with 9 digits; fewer must be enough for the number."""
     whole, rest = divmod(abs(nano), NANO)
     return f"{'-' if nano < 0 else ''}{whole}.{rest:09d}"[: len(str(whole)) + (nano < 0) + 1 + digits]
-
-
-def utc_ms(moment: datetime) -> int:
-    return round(moment.astimezone(UTC).timestamp() * 1000)

@@ -1,17 +1,21 @@
-"""Usage events on `usage`: one per request (and one per wasted run), each a row of the ledger."""
+"""Usage events on `usage`: one per request, and one per whatever else counts or costs, each a row of the ledger."""
 
 import hashlib
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import Lane, Operation
+from contracts.envelope import Lane
 from contracts.outcomes import Outcome
 
 
 class UsageKind(StrEnum):
     USAGE = "usage"
     WASTE = "waste"  # a second run after a crash: counted, never billed
+    DUPLICATE = "duplicate"  # a request that was answered without a run of its own: counted, never billed
+    ADJUSTMENT = "adjustment"  # what another price makes a request cost more or less
+    CREDIT = "credit"  # what somebody gave or took, with a reason
 
 
 class UsageEvent(BaseModel):
@@ -29,7 +33,7 @@ class UsageEvent(BaseModel):
     feature: str = ""
     tags: dict[str, str] = {}
     api_key_id: str = ""
-    operation: Operation
+    operation: Literal["chat", "text_completion", ""] = Field(description="empty for a credit without a request")
     requested_model: str
     model: str = ""
     model_version: str = ""
@@ -58,6 +62,8 @@ class UsageEvent(BaseModel):
     price_version: str = ""
     cost_nano: int = Field(0, description="nano-dollars billed")
     trace_id: str = ""
+    about: str = Field("", description="event_id of the request that a duplicate, adjustment or credit is about")
+    reason: str = Field("", description="why an adjustment or credit was made, in words")
 
 
 def event_id(request_key: str, claim: str, waste: str = "") -> str:

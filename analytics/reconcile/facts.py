@@ -114,7 +114,7 @@ class Facts:
         tenant = self._number(event["tenant"])
         if event["kind"] == UsageKind.WASTE:
             log.wasted(place[1], tenant)
-        else:
+        elif event["kind"] == UsageKind.USAGE:  # whatever else costs or counts ends no claim
             genuine = event["event_id"] == event_id(f"{event['tenant']}:{event['idempotency_key']}", event["claim"])
             log.billed(place[1], tenant, _measure(event), genuine=genuine)
 

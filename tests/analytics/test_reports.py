@@ -1,7 +1,7 @@
 """What the reports say equals what the events say."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from itertools import chain, combinations
 from typing import Any
@@ -12,6 +12,7 @@ from analytics.intake import take_in
 from analytics.ledger import Ledger
 from analytics.reports import DIMENSIONS, CostLine, CostReport, dollars, request_rows, total
 from contracts.errors import InvalidRequest
+from contracts.settings import Settings
 from contracts.usage import UsageEvent, UsageKind
 from tests.support.usage import as_records, as_values, as_waste, make_events
 
@@ -19,10 +20,13 @@ EVENTS = make_events(3000, step_ms=1_800_000)  # two months
 WASTE = [as_waste(event) for event in EVENTS if event.model][::40]
 
 
-@pytest.fixture
-def full(ledger: Ledger) -> Ledger:
+@pytest.fixture(scope="module")
+def full(engine_folder: Settings) -> Iterator[Ledger]:
+    ledger = Ledger.open(engine_folder.model_copy(update={"clickhouse_database": "reports"}))
     take_in(ledger, as_records(as_values([*EVENTS, *WASTE])))
-    return ledger
+    yield ledger
+    ledger.client.command("DROP DATABASE reports SYNC")
+    ledger.close()
 
 
 def dimension(event: UsageEvent, name: str) -> Any:
@@ -32,6 +36,8 @@ def dimension(event: UsageEvent, name: str) -> Any:
         "day": moment.date(),
         "month": date(moment.year, moment.month, 1),
     }
+    if name.startswith("tag:"):
+        return event.tags.get(name.removeprefix("tag:"), "")
     return times[name] if name in times else str(getattr(event, name))
 
 
@@ -55,8 +61,11 @@ def by_group(lines: list[CostLine]) -> dict[tuple[Any, ...], CostLine]:
     return {line.group: CostLine(()) + line for line in lines}
 
 
+NAMES = [name.replace("tag:NAME", "tag:team") for name in DIMENSIONS]
 COMBINATIONS = [
-    *chain.from_iterable(combinations(DIMENSIONS, size) for size in (0, 1)),
+    *chain.from_iterable(combinations(NAMES, size) for size in (0, 1)),
+    ("tag:naïve", "tag:team", "api_key_id", "hour"),
+    ("tenant", "hour", "month"),
     ("tenant", "user", "feature", "model"),
     ("model", "tenant"),
     ("day", "feature", "model_version", "tenant"),
@@ -87,6 +96,24 @@ def test_a_period_has_its_beginning_and_not_its_end(full: Ledger, first: int | N
     assert by_group(CostReport(("tenant",), since, until).lines(full.client)) == expected(("tenant",), inside)
 
 
+@pytest.mark.parametrize(
+    "only",
+    [
+        {"tenant": "tenant-3"},
+        {"user": "Zoë 4", "lane": "batch"},
+        {"tag:team": "search", "outcome": "succeeded"},
+        {"feature": 'it\'s \\ odd\n\t"one"'},
+        {"tenant": "' OR 1 = 1 --"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("by", [(), ("model", "day"), ("tag:team",)], ids=",".join)
+def test_only_some(full: Ledger, by: tuple[str, ...], only: dict[str, str]) -> None:
+    some = [e for e in [*EVENTS, *WASTE] if all(dimension(e, name) == value for name, value in only.items())]
+    lines = CostReport(by, only=only).lines(full.client)
+    assert by_group(lines) == (expected(by, some) if by or some else {(): CostLine(())})
+
+
 def test_the_most_expensive_first_and_times_in_order(full: Ledger) -> None:
     costs = [line.cost_nano for line in CostReport(("user",)).lines(full.client)]
     assert costs == sorted(costs, reverse=True)
@@ -99,7 +126,9 @@ def test_an_empty_ledger_costs_nothing(ledger: Ledger) -> None:
     assert CostReport(()).lines(ledger.client) == [CostLine(())]
 
 
-@pytest.mark.parametrize("by", [("cost",), ("tenant; DROP TABLE usage",), ("tenant", "tenant"), ("",)])
+@pytest.mark.parametrize(
+    "by", [("tag:",), ("tag:a b",), ("cost",), ("tenant; DROP TABLE usage",), ("tenant", "tenant"), ("",)]
+)
 def test_what_is_no_dimension_is_refused(by: tuple[str, ...]) -> None:
     with pytest.raises(InvalidRequest):
         CostReport(by)
