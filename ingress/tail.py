@@ -13,6 +13,7 @@ from contracts.settings import Settings
 
 log = structlog.get_logger()
 
+REQUEST_TIMEOUT_MS = ANSWER_MS
 POLL_MS = 60_000
 RETRY_SECONDS = 1.0
 
@@ -34,7 +35,7 @@ class Tail:
             **client_options(settings),
             enable_auto_commit=False,
             auto_offset_reset="none",
-            request_timeout_ms=ANSWER_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
 
     async def start(self) -> None:
