@@ -13,6 +13,7 @@ from contracts.headers import HeaderModel
 
 Operation = Literal["chat", "text_completion"]  # OTel GenAI: gen_ai.operation.name
 Lane = Literal["interactive", "batch"]
+OnDisconnect = Literal["cancel", "detach", "drain"]  # what a caller that hangs up wants of its request
 
 
 class RequestType(StrEnum):
@@ -21,6 +22,8 @@ class RequestType(StrEnum):
     REQUEST = "millrace.request.v1"  # run this body
     LOOKUP = "millrace.lookup.v1"  # say how it stands
     ATTACH = "millrace.attach.v1"  # say how it stands, then answer when it ends
+    CANCEL = "millrace.cancel.v1"  # end it with what it has, and answer as to an attach
+    LEAVE = "millrace.leave.v1"  # this caller has hung up
 
 
 class Envelope(HeaderModel):
@@ -42,6 +45,8 @@ class Envelope(HeaderModel):
     max_cost: int | None = Field(None, ge=0, description="cost ceiling for routing, nano-dollars")
     reply_to: str | None = Field(None, max_length=300, description="topic/partition, or topic")
     traceparent: str = Field("", max_length=128, description="W3C trace context")
+    caller: str = Field("", max_length=64, description="one that waits, and says by a leave when it hangs up")
+    on_disconnect: OnDisconnect | None = Field(None, description="of a leave: what becomes of it when all have left")
 
 
 class Digest(HeaderModel):

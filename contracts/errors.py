@@ -61,6 +61,12 @@ class IdempotencyKeyReused(InvalidRequest):
     status, code = 422, "idempotency_key_reused"
 
 
+class RequestFinished(InvalidRequest):
+    """Too late to cancel it."""
+
+    status, code = 409, "request_finished"
+
+
 class RateLimited(MillraceError):  # noqa: N818
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 

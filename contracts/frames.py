@@ -47,7 +47,7 @@ class RequestState(BaseModel):
 
     id: str
     object: str = "millrace.request"
-    status: str = Field(description="in_progress, or an outcome")
+    status: str = Field(description="in_progress, cancelling, or an outcome")
     model: str | None = None
     created_at: int | None = None
     finished_at: int | None = None

@@ -16,9 +16,15 @@ class Outcome(StrEnum):
         return self in _BILLED
 
     @property
+    def answered(self) -> bool:
+        """Whether its body is an answer, if only as far as it got, and not an error."""
+        return self in _ANSWERED
+
+    @property
     def stored(self) -> bool:
         """Whether the key replays this outcome. What never ran is not stored: the same key may run again."""
         return self is not Outcome.REJECTED
 
 
 _BILLED = frozenset({Outcome.SUCCEEDED, Outcome.TIMED_OUT, Outcome.CANCELLED})
+_ANSWERED = frozenset({Outcome.SUCCEEDED, Outcome.CANCELLED})

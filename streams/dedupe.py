@@ -11,6 +11,7 @@ from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, 
 from contracts.kafka import header
 from contracts.keys import RequestKey
 from contracts.topics import REQUEST_TABLE, Topics
+from streams.cancel import Cancel
 from streams.dead_letters import dead_letter
 from streams.entry import MAX_WAITERS, Decision, Entry
 from streams.intake import Intake, Request
@@ -40,6 +41,7 @@ class Dedupe:
         self._window_ms = window_ms
         self._intake = Intake(catalogue)
         self._replies = Replies(topics)
+        self._cancel = Cancel(topics, self._replies)
 
     def decide(self, entry: Entry | None, record: Record) -> Decision:
         try:
@@ -69,9 +71,13 @@ class Dedupe:
         if envelope.ce_type is RequestType.REQUEST:
             request = self._intake.request(record, envelope)
             return self._ask(entry, record, request, address)
+        if envelope.ce_type is RequestType.LEAVE:
+            return self._cancel.leave(held, record, envelope) if held else Decision(entry, [])
         if held is None:
             unknown = UnknownRequest(f"There is no request {key.idempotency_key!r}, or its window has passed.")
             return Decision(entry, [self._replies.refuse(record, unknown)])
+        if envelope.ce_type is RequestType.CANCEL:
+            return self._cancel.cancel(held, record, address)
         if envelope.ce_type is RequestType.ATTACH and held.answer is None:
             return self._join(held, record, address, [self._replies.state(record, held)])
         return Decision(entry, [self._replies.state(record, held)])
@@ -92,7 +98,7 @@ class Dedupe:
         joined = entry.with_waiter(address)
         if joined is None:
             return Decision(entry, [self._replies.refuse(record, _CROWDED, retry_after_ms=_RETRY_CROWD_MS)])
-        return Decision(joined, outputs)
+        return Decision(joined.with_caller(_caller(record)), outputs)
 
     def _forward(self, entry: Entry, record: Record, request: Request) -> Output:
         key = record.key or b""
@@ -121,4 +127,9 @@ def _claim(before: Entry | None, record: Record, request: Request, address: str)
         model=request.digest.requested_model,
         reply_to=address,
     )
-    return claimed.after(before)
+    return claimed.with_caller(_caller(record)).after(before)
+
+
+def _caller(record: Record) -> str:
+    """Who waits and says when it leaves; empty for one who doesn't."""
+    return (header(record.headers, "caller") or b"").decode()

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
+from contracts.control import ControlType
 from contracts.envelope import Claim
 from contracts.outcomes import Outcome
 from streams.records import Output
 
 VERSION = b"\x01"
 MAX_WAITERS = 64
+MAX_CALLERS = 64  # whose leaving is followed; with more of them the request runs on in any case
 
 
 class Answer(NamedTuple):
@@ -46,6 +48,9 @@ class Entry(NamedTuple):
     waiters: tuple[str, ...] = ()
     answer: Answer | None = None
     body: bytes = b""
+    callers: tuple[str, ...] = ()  # who wait, and will say when they leave
+    kept: bool = False  # somebody asked who need not wait
+    order: ControlType | None = None  # what the workers were told last
     previous: "Entry | None" = None  # turned away before: kept for a replay of what it published
 
     @property
@@ -62,6 +67,14 @@ class Entry(NamedTuple):
         if address == self.reply_to or address in self.waiters:
             return self
         return self._replace(waiters=(*self.waiters, address)) if len(self.waiters) < MAX_WAITERS else None
+
+    def with_caller(self, caller: str) -> Self:
+        """Somebody who asked for it; an empty name is one who won't say when it leaves."""
+        if caller in self.callers:
+            return self
+        if not caller or len(self.callers) >= MAX_CALLERS:
+            return self if self.kept else self._replace(kept=True)
+        return self._replace(callers=(*self.callers, caller))
 
     def settled_by(self, completion: str) -> "Entry | None":
         """This entry, or the one before it, if that completions record ended it."""
@@ -88,7 +101,8 @@ class Entry(NamedTuple):
 
     @classmethod
     def _of(cls, head: list[Any], body: bytes) -> Self:
-        fingerprint, partition, offset, accepted, deduped, model, reply_to, waiters, answer, previous = head
+        fingerprint, partition, offset, accepted, deduped, model, reply_to, waiters, answer, previous, *newer = head
+        callers, kept, order = newer or ((), True, None)  # entries of before there were callers have none
         return cls(
             fingerprint,
             Claim(partition, offset),
@@ -99,6 +113,9 @@ class Entry(NamedTuple):
             tuple(waiters),
             Answer(Outcome(answer[0]), *answer[1:]) if answer else None,
             body,
+            tuple(callers),
+            kept,
+            ControlType(order) if order else None,
             cls._of(previous[0], previous[1].encode("latin-1")) if previous else None,
         )
 
@@ -116,6 +133,9 @@ def _head(entry: Entry) -> list[Any]:
         entry.waiters,
         [*entry.answer] if entry.answer else None,
         [_head(previous), previous.body.decode("latin-1")] if previous else None,
+        entry.callers,
+        entry.kept,
+        entry.order,
     ]
 
 

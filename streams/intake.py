@@ -19,6 +19,8 @@ _WHOLE_DIGEST = _DIGEST - {"max-tokens"}  # absent when the caller sets no cap
 _LATER = frozenset(header_name(field) for model in (Work, Completion) for field in model.model_fields) - frozenset(
     header_name(field) for model in (Envelope, Digest) for field in model.model_fields
 )
+_HERE = frozenset(("caller", "on-disconnect"))  # what concerns the owner of the key alone
+_DROPPED = _LATER | _HERE
 
 
 class Request(NamedTuple):
@@ -44,7 +46,7 @@ class Intake:
         """Raises InvalidRequest. Headers that only later stages may write are dropped: nobody forges them."""
         names = {name for name, _ in record.headers}
         if names >= _WHOLE_DIGEST:
-            headers = [pair for pair in record.headers if pair[0] not in _LATER]
+            headers = [pair for pair in record.headers if pair[0] not in _DROPPED]
             digest = Digest.from_headers(headers)
         else:
             headers, digest = _read_body(record, envelope)
@@ -64,7 +66,7 @@ def _read_body(record: Record, envelope: Envelope) -> tuple[RawHeaders, Digest]:
     if given is not None and given not in _OPERATIONS:
         raise InvalidRequest("Header operation must be chat or text_completion.", param="operation")
     described = describe(record.value, _OPERATIONS[given] if given is not None else None)
-    kept = [pair for pair in record.headers if pair[0] not in _LATER and pair[0] not in _DIGEST]
+    kept = [pair for pair in record.headers if pair[0] not in _DROPPED and pair[0] not in _DIGEST]
     return kept + _attribution(described, envelope) + described.digest.to_headers(), described.digest
 
 

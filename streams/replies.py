@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import orjson
 
+from contracts.control import ControlType
 from contracts.envelope import ReplyTo
 from contracts.errors import InvalidRequest, MillraceError
 from contracts.frames import Frame, FrameKind
 from contracts.headers import RawHeaders
 from contracts.kafka import header
 from contracts.keys import RequestKey
-from contracts.outcomes import Outcome
 from contracts.topics import Topics
 from streams.entry import Answer, Entry
 from streams.records import Output, Record
@@ -74,6 +74,9 @@ class Replies:
         return Output(topic, key, value, headers, partition)
 
 
+_UNFINISHED = ("in_progress", "cancelling")
+
+
 def asker(record: Record) -> str:
     """What answers to this record cite: its ce_id, or else where it stands on `requests`."""
     ce_id = header(record.headers, "ce_id")
@@ -84,17 +87,17 @@ def state_json(key: RequestKey, entry: Entry) -> bytes:
     """A contracts.frames.RequestState; the stored answer goes in as it is, unparsed."""
     answer = entry.answer
     stored = orjson.Fragment(entry.body) if answer and entry.body else None
-    succeeded = answer is not None and answer.outcome is Outcome.SUCCEEDED
+    answered = answer is not None and answer.outcome.answered
     return orjson.dumps(
         {
             "id": key.idempotency_key,
             "object": "millrace.request",
-            "status": answer.outcome if answer else "in_progress",
+            "status": answer.outcome if answer else _UNFINISHED[entry.order is ControlType.ABORT],
             "model": (answer.model if answer else "") or entry.model,
             "created_at": entry.accepted_at,
             "finished_at": answer.finished_at if answer else None,
-            "response": stored if succeeded else None,
-            "error": None if succeeded else stored,
+            "response": stored if answered else None,
+            "error": None if answered else stored,
         }
     )
 
@@ -103,7 +106,7 @@ def _answer_frame(entry: Entry, *, in_reply_to: str, replayed: bool) -> Frame:
     answer = entry.answer
     assert answer is not None, "only a finished entry has an answer"
     return Frame(
-        kind=FrameKind.FINAL if answer.outcome is Outcome.SUCCEEDED else FrameKind.ERROR,
+        kind=FrameKind.FINAL if answer.outcome.answered else FrameKind.ERROR,
         in_reply_to=in_reply_to,
         replayed=replayed,
         claim=str(entry.claim),

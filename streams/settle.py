@@ -89,7 +89,7 @@ class Settle:
             cost_nano=cost,
             price_version=price_version,
         )
-        return held._replace(answer=answer, body=record.value or _explain(ended))
+        return held._replace(answer=answer, callers=(), body=record.value or _explain(ended))
 
     def _entry_of(self, record: Record, ended: Ended, claim: Claim) -> Entry:
         """The claim as the completion's own headers tell it: the entry may be gone, or older."""

@@ -1,5 +1,6 @@
 """Every stage, in the order of a request's way through them. A new stage is one file and one line here."""
 
+from streams.control import control
 from streams.dedupe import dedupe
 from streams.meter import meter, tally
 from streams.settle import settle
@@ -11,5 +12,6 @@ def stages(house: House) -> list[Stage]:
         dedupe(house),
         meter(house),
         settle(house),
+        control(house),
         tally(house),
     ]

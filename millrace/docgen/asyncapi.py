@@ -102,12 +102,12 @@ def _operation(topics: Topics) -> dict[str, Channel]:
     return {
         "control": Channel(
             topics.control,
-            "Cancellations.",
+            "Wishes to cancel, from direct producers; and orders to workers, which name a claim.",
             REQUEST_KEY,
             "control-headers",
             [],
-            ("ingress", "producers"),
-            ("inference", "streams"),
+            ("producers", "streams"),
+            ("streams", "inference"),
         ),
         "dead-letters": Channel(
             topics.dead_letters,

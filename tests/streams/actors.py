@@ -5,6 +5,7 @@ from itertools import count
 import orjson
 
 from contracts.completion import Completion
+from contracts.control import ControlType
 from contracts.envelope import RequestType
 from contracts.headers import RawHeaders
 from contracts.kafka import header
@@ -44,6 +45,27 @@ def ask(
         all_headers.append(("reply-to", reply_to.encode()))
     sent = body() if value is None and kind == RequestType.REQUEST else value or b""
     return world.produce(Output(world.topics.requests, key.encode(), sent, all_headers, partition))
+
+
+def leave(world: World, caller: str, mode: str, key: str = "acme:k1") -> Produced:
+    """A caller hangs up."""
+    return ask(
+        world,
+        key,
+        kind=RequestType.LEAVE,
+        headers=[("caller", caller.encode()), ("on-disconnect", mode.encode())],
+    )
+
+
+def cancel_on_control(world: World, key: str = "acme:k1", headers: RawHeaders | None = None) -> Produced:
+    """A direct producer's wish."""
+    return world.produce(Output(world.topics.control, key.encode(), b"", headers or []))
+
+
+def orders(world: World, kind: ControlType | None = None) -> list[tuple[str, str]]:
+    """What the workers were told: type and claim."""
+    told = [(text(record, "ce_type"), text(record, "claim")) for record in world.records(world.topics.control)]
+    return [(type_, claim) for type_, claim in told if claim and (kind is None or type_ == kind)]
 
 
 def finish(

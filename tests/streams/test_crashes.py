@@ -11,8 +11,9 @@ from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from contracts.usage import UsageEvent, UsageKind
 from streams.bucket import MINUTE_MS
+from streams.entry import Entry
 from streams.tenants import Hold, Reservation, Tenant, Tokens, used_key
-from tests.streams.actors import ask, body, finish, frames, text, work_records
+from tests.streams.actors import ask, body, cancel_on_control, finish, frames, leave, orders, text, work_records
 from tests.streams.world import Produced, World
 
 KEYS = [f"acme:k{number}" for number in range(3)]
@@ -21,6 +22,7 @@ BODIES = [body("hello"), body("hello"), body("another")]
 OUTCOMES = [Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REJECTED, Outcome.CANCELLED]
 LIMIT = 60  # tokens a minute: a few requests' worth
 STEPS = 120
+CALLERS = ["", "ann", "ben"]
 
 
 class Story:
@@ -32,14 +34,25 @@ class Story:
         self.asked: list[Produced] = []
 
     def tell(self) -> None:
-        happens = {self._post: 4, self._look: 1, self._take: 12, self._land: 10, self._run: 5, self._crash: 2}
+        happens = {self._post: 4, self._look: 1, self._give_up: 1, self._take: 12}
+        happens |= {self._land: 10, self._run: 5, self._crash: 2}
         for step in self.random.choices([*happens], [*happens.values()], k=STEPS):
             step()
         self._end()
 
     def _post(self) -> None:
         key, value = self.random.choice(KEYS), self.random.choice(BODIES)
-        self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES)))
+        caller = [("caller", self.random.choice(CALLERS).encode())]
+        self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES), headers=caller))
+
+    def _give_up(self) -> None:
+        key, way = self.random.choice(KEYS), self.random.choice(["cancel", "control", "hang up"])
+        if way == "cancel":
+            self.asked.append(ask(self.world, key, kind=RequestType.CANCEL, reply_to=self.random.choice(ADDRESSES)))
+        elif way == "control":
+            cancel_on_control(self.world, key)
+        else:
+            leave(self.world, self.random.choice(CALLERS), self.random.choice(["cancel", "drain", "detach"]), key)
 
     def _look(self) -> None:
         kind = self.random.choice([RequestType.ATTACH, RequestType.LOOKUP])
@@ -71,6 +84,7 @@ class Story:
 
     def _end(self) -> None:
         self.world.settle_down()
+        self._check_orders()
         while unfinished := self._unfinished():
             for work in unfinished:
                 finish(self.world, work)
@@ -89,6 +103,14 @@ class Story:
         """What claimed a key went on to a worker, or was turned away: nothing hangs."""
         ended = {text(record, "claim") for record in self.world.records("completions")}
         assert {text(record, "claim") for record in self.world.records("admitted")} <= ended
+
+    def _check_orders(self) -> None:
+        """Whatever the owner of a key has ordered, the workers know while it isn't over."""
+        told = orders(self.world)
+        for partition in range(2):
+            for value in self.world.tables["requests", partition].entries.values():
+                entry = Entry.decode(value)
+                assert entry.answer or entry.order is None or (entry.order, str(entry.claim)) in told
 
     def _check_answers(self) -> None:
         """Whoever asked was told the end; whoever was told one claim's end was told the same."""

@@ -54,7 +54,7 @@ def test_only_what_ran_for_the_caller_is_billed(world: World, outcome: Outcome) 
     (event,) = usage_events(world)
     assert (event.cost_nano > 0) == outcome.billed
     (frame,) = frames(world)
-    assert text(frame, "kind") == ("final" if outcome is Outcome.SUCCEEDED else "error")
+    assert text(frame, "kind") == ("final" if outcome.answered else "error")
 
 
 def test_a_second_outcome_is_waste(world: World) -> None:
