@@ -2,17 +2,21 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contracts.errors import ConfigError
 from contracts.settings import EngineName
+from contracts.toml_lines import Place, line_of
 
-AUTO = "auto"
+AUTO, AUTO_CHEAP, AUTO_BEST = "auto", "auto:cheap", "auto:best"
+AUTOMATIC = (AUTO, AUTO_CHEAP, AUTO_BEST)  # asked for as models, and chosen for by the router
 ScorerName = Literal["features", "learned"]
+Ability = Literal["tools", "vision", "json_schema"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -31,7 +35,7 @@ class SyntheticTiming(_Strict):
 
 
 class ModelSpec(_Strict):
-    """One served model."""
+    """One served model. What it costs is in the price table."""
 
     engine: EngineName | None = Field(None, description="the worker's default engine when unset")
     source: str | None = Field(
@@ -40,42 +44,119 @@ class ModelSpec(_Strict):
     version: str = "1"
     context_tokens: int = Field(32_768, ge=16)
     default_output_tokens: int = Field(256, ge=1, description="reserved when the caller sets no max_tokens")
+    abilities: tuple[Ability, ...] = Field(("tools", "json_schema"), description="`auto` sends no other needs here")
+    quality: int = Field(0, ge=0, description="`auto:best` takes the highest; among equals the dearest")
+    tokens_per_second: int | None = Field(None, ge=1, description="of one answer; classes may prefer speed")
     synthetic: SyntheticTiming = SyntheticTiming()
 
 
-class Rule(_Strict):
-    """Sends a request to `model` when it is within every bound; the first rule that fits wins."""
+class ModelClass(_Strict):
+    """Models that may stand in for each other: a rule names the class, and the request decides."""
 
-    name: str
-    model: str
+    models: list[str] = Field(min_length=1)
+    prefer: Literal["cost", "speed"] = "cost"
+
+
+class Rule(_Strict):
+    """Sends a request to a model when it is within every bound; the first rule that fits wins."""
+
+    name: str = Field(min_length=1, max_length=64)
+    model: str | None = Field(None, description="a model, or a class of them")
+    split: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="instead of a model: several, each with its share of the requests"
+    )
     max_complexity: float = Field(1.0, ge=0, le=1)
+    spend_target: float | None = Field(
+        None, gt=0, lt=1, description="of always-best: `route apply` sets max_complexity by recent traffic to meet it"
+    )
+    min_prompt_tokens: int | None = Field(None, ge=1)
     max_prompt_tokens: int | None = Field(None, ge=1)
+    min_budget_used: float | None = Field(None, gt=0, le=1, description="only when this much of a budget is used up")
+    tenants: list[str] | None = Field(None, min_length=1)
+    features: list[str] | None = Field(None, min_length=1)
+    users: list[str] | None = Field(None, min_length=1)
+
+
+class Misplaced(ValueError):  # noqa: N818 - named for what it says
+    """What is wrong between settings, and at which of them."""
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class Catalogue(_Strict):
-    version: str = Field(description="cited in the ledger as router_version")
+    version: str = Field(min_length=1, max_length=64, description="cited in the ledger within router_version")
     scorer: ScorerName = Field("learned", description="what `max_complexity` is compared with: docs/routing.md")
+    sticky: bool = Field(False, description="keep a conversation on its model where its prefix cache makes that pay")
     models: dict[str, ModelSpec] = Field(min_length=1)
+    classes: dict[str, ModelClass] = {}
     rules: list[Rule] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for rule in self.rules:
-            if rule.model not in self.models:
-                raise ValueError(f"rule {rule.name!r} names the model {rule.model!r}, which is not under [models]")
-        if AUTO in self.models:
-            raise ValueError('a model can\'t be named "auto"')
-        slugs = {re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in self.models}
-        if len(slugs) != len(self.models):
-            raise ValueError("two models' names differ only in punctuation: their topics would be the same")
+        for wrong in self._wrong():
+            raise wrong
         return self
 
     def knows(self, model: str) -> bool:
-        return model == AUTO or model in self.models
+        """Whether a caller may ask for it."""
+        return model in AUTOMATIC or model in self.models
+
+    def targets(self, rule: Rule) -> list[str]:
+        """The models among which a rule chooses."""
+        if rule.split:
+            return list(rule.split)
+        assert rule.model is not None, "checked when the file was read"
+        return self.classes[rule.model].models if rule.model in self.classes else [rule.model]
+
+    def _wrong(self) -> Iterator[Misplaced]:
+        for name in self.models:
+            if name == AUTO or name.startswith(f"{AUTO}:"):
+                yield Misplaced(f"a model can't be named {name!r}: the router answers to that", ("models", name))
+        slugs = {re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in self.models}
+        if len(slugs) != len(self.models):
+            message = "two models' names differ only in punctuation: their topics would be the same"
+            yield Misplaced(message, ("models",))
+        for name, group in self.classes.items():
+            yield from self._wrong_class(name, group)
+        for number, rule in enumerate(self.rules):
+            yield from self._wrong_rule(("rules", number), rule)
+        names = [rule.name for rule in self.rules]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield Misplaced(f"two rules are named {name!r}", ("rules", number, "name"))
+        if sum(rule.spend_target is not None for rule in self.rules) > 1:
+            yield Misplaced("one rule may have a spend_target, not several", ("rules",))
+
+    def _wrong_class(self, name: str, group: ModelClass) -> Iterator[Misplaced]:
+        if name in self.models:
+            yield Misplaced(f"{name!r} is a model already: a class needs another name", ("classes", name))
+        for model in group.models:
+            if model not in self.models:
+                yield Misplaced(_unknown(f"class {name!r}", model), ("classes", name, "models"))
+
+    def _wrong_rule(self, place: Place, rule: Rule) -> Iterator[Misplaced]:
+        if (rule.model is None) == (rule.split is None) or rule.split == {}:
+            yield Misplaced(f"rule {rule.name!r} needs either a model (or class), or a split", place)
+        for model in rule.split or {}:
+            if model not in self.models:
+                yield Misplaced(_unknown(f"rule {rule.name!r}", model), (*place, "split", model))
+        if rule.model is not None and rule.model not in self.models and rule.model not in self.classes:
+            yield Misplaced(_unknown(f"rule {rule.name!r}", rule.model), (*place, "model"))
+        if rule.spend_target is not None and rule.max_complexity == 1:
+            message = f"rule {rule.name!r} has a spend_target: it needs a max_complexity too, until it is calibrated"
+            yield Misplaced(message, (*place, "spend_target"))
+        if rule.min_prompt_tokens and rule.max_prompt_tokens and rule.min_prompt_tokens > rule.max_prompt_tokens:
+            yield Misplaced(f"no prompt can fit rule {rule.name!r}", (*place, "min_prompt_tokens"))
+
+
+def _unknown(who: str, model: str) -> str:
+    return f"{who} names the model {model!r}, which is not under [models]"
 
 
 def load_catalogue(path: Path | None = None) -> Catalogue:
-    """The policy file, or the shipped one. Raises ConfigError naming what is wrong."""
+    """The policy file, or the shipped one. Raises ConfigError naming what is wrong, and its line."""
     return load_toml(path, "routes.toml", Catalogue)
 
 
@@ -83,15 +164,30 @@ def load_toml(path: Path | None, shipped: str, model: type[M]) -> M:
     """Raises ConfigError when the file can't be read or doesn't fit."""
     try:
         text = path.read_text() if path else files("contracts").joinpath(shipped).read_text()
-        return model.model_validate(tomllib.loads(text))
     except OSError as error:
         raise ConfigError(f"{path or shipped} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path or shipped} is not UTF-8.") from None
+    return parse_toml(text, str(path or shipped), model)
+
+
+def parse_toml(text: str, name: str, model: type[M]) -> M:
+    """`name` is what the text is called in the ConfigError when it doesn't fit."""
+    try:
+        return model.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path or shipped} is not valid TOML: {error}.") from None
+        raise ConfigError(f"{name} is not valid TOML: {error}.") from None
     except ValidationError as error:
-        raise ConfigError(f"{path or shipped}: {_first(error.errors(include_url=False)[0])}") from None
+        raise ConfigError(_explain(text, name, error.errors(include_url=False)[0])) from None
 
 
-def _first(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg']}." if where else f"{error['msg']}."
+def _explain(text: str, name: str, error: Any) -> str:
+    """The first thing that is wrong, with its line."""
+    cause = error.get("ctx", {}).get("error")
+    place: Place = cause.place if isinstance(cause, Misplaced) else error["loc"]
+    line = line_of(text, place)
+    where = f"{name}, line {line}" if line else name
+    if isinstance(cause, Misplaced):
+        return f"{where}: {cause}."
+    setting = ".".join(str(part) for part in place)
+    return f"{where}: {setting}: {error['msg']}." if setting else f"{where}: {error['msg']}."

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from ulid import ULID
 
-from contracts.catalogue import AUTO, Catalogue
+from contracts.catalogue import AUTOMATIC, Catalogue
 from contracts.envelope import RequestType
 from contracts.errors import KafkaUnavailable, UnknownModel
 from contracts.headers import RawHeaders
 from contracts.settings import Settings
 from ingress.calls import Call, Calls
+from ingress.history import History, Silence
 from ingress.keyring import KeyRing
 from ingress.requestlog import RequestLog
 
@@ -26,13 +27,14 @@ class Gateway:
     reply_to: str  # this process's reply address
     keyring: KeyRing = field(default_factory=KeyRing)
     calls: Calls = field(default_factory=Calls)
+    history: History = field(default_factory=Silence)
     source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
     draining: bool = False
 
     def check_model(self, model: str) -> None:
         """Raises UnknownModel, naming those that there are."""
-        if model != AUTO and model not in self.catalogue.models:
-            served = ", ".join([*self.catalogue.models, AUTO])
+        if not self.catalogue.knows(model):
+            served = ", ".join([*self.catalogue.models, *AUTOMATIC])
             raise UnknownModel(f"The model {model!r} does not exist here; use one of: {served}.", param="model")
 
     def origin(self, ce_id: str, ce_type: RequestType) -> dict[str, bytes]:

@@ -1,17 +1,17 @@
-"""`GET /v1/models`: the catalogue's models, and `auto`, which leaves the choice to the router."""
+"""`GET /v1/models`: the catalogue's models, and those that leave the choice to the router: `auto` and its kin."""
 
 import orjson
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from contracts.catalogue import AUTO
+from contracts.catalogue import AUTOMATIC
 from ingress.answers import json_answer
 from ingress.gateway import Gateway, gateway_of
 
 
 async def list_models(request: Request) -> ASGIApp:
     gateway = _authenticated(request)
-    cards = [_card(name) for name in (*gateway.catalogue.models, AUTO)]
+    cards = [_card(name) for name in (*gateway.catalogue.models, *AUTOMATIC)]
     return json_answer(orjson.dumps({"object": "list", "data": cards}), [])
 
 

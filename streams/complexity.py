@@ -4,14 +4,14 @@ Two scorers, chosen in `routes.toml`: a sum of a few checks, and a learned one. 
 bounded part of a request once.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from contracts.bodies import parse_object
 from contracts.catalogue import ScorerName
 from streams.scoring.body import asked
-from streams.scoring.learned import probability, shipped_scorer
+from streams.scoring.learned import LearnedScorer, dump, probability, shipped_scorer
 from streams.scoring.question import shortened
 
 _HEAD, _TAIL = 6_000, 2_000  # characters of the last question that are read
@@ -68,34 +68,47 @@ class _Seen(NamedTuple):
     tokens: int
 
 
-def complexity(body: bytes, prompt_tokens: int) -> Complexity:
-    """Of a checked body. Raises InvalidRequest when it isn't a JSON object."""
-    fields = parse_object(body)
-    question, turns = asked(fields)
+class Scorer(NamedTuple):
+    """`score` takes a checked body's fields, the prompt's estimated tokens, and how many questions to look back."""
+
+    name: ScorerName
+    version: str  # says what made a score, to the bit
+    score: Callable[[dict[str, Any], int, int], Complexity]
+
+
+def scorer(name: ScorerName, learned: LearnedScorer | None = None) -> Scorer:
+    """`learned`: another artefact than the shipped one."""
+    if name == "features":
+        return Scorer(name, name, complexity)
+    artefact = learned or shipped_scorer()
+    version = hashlib.blake2b(dump(artefact), digest_size=4).hexdigest()
+    return Scorer(
+        name, f"learned-{version}", lambda fields, tokens, back: learned_complexity(fields, tokens, back, artefact)
+    )
+
+
+def complexity(fields: dict[str, Any], prompt_tokens: int, back: int = 0) -> Complexity:
+    """A sum of plain checks."""
+    question, turns = asked(fields, back)
     features = _points(_Seen(fields, _slice(question), turns, prompt_tokens), _CHECKS)
     return Complexity(round(min(1.0, sum(features.values())), 4), features)
 
 
-def learned_complexity(body: bytes, prompt_tokens: int) -> Complexity:
-    """1 - P(the small model suffices). Raises InvalidRequest when it isn't a JSON object.
+def learned_complexity(
+    fields: dict[str, Any], prompt_tokens: int, back: int = 0, artefact: LearnedScorer | None = None
+) -> Complexity:
+    """1 - P(the small model suffices).
 
     Its features are log-odds: what was learned, and a prior for what the labelled questions could not teach, since
     hardly one of them carries code, tools, a schema, turns or a list of things to do.
     """
-    fields = parse_object(body)
-    question, turns = asked(fields)
-    learned = shipped_scorer().score(question)
+    question, turns = asked(fields, back)
+    learned = (artefact or shipped_scorer()).score(question)
     untaught = UNTAUGHT if learned.lists_choices else (*UNTAUGHT, *UNTAUGHT_OPEN)
     points = _points(_Seen(fields, shortened(question), turns, prompt_tokens), untaught)
     prior = {name: round(PRIOR * value, 4) for name, value in points.items() if value}
     features = {"base rate": learned.base, **learned.parts, **prior}
     return Complexity(round(probability(sum(features.values())), 4), features)
-
-
-SCORERS: dict[ScorerName, Callable[[bytes, int], Complexity]] = {
-    "features": complexity,
-    "learned": learned_complexity,
-}
 
 
 def _points(seen: _Seen, names: Iterable[str]) -> dict[str, float]:

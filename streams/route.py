@@ -1,20 +1,30 @@
-"""Route: which model serves a request. A named model is honoured; `auto` takes the first rule that fits."""
+"""Route: which model serves a request. A named model is honoured; for `auto` the first rule that fits decides.
 
-from typing import NamedTuple
+The choice is a function of the record, the policy, the prices and the conditions at the moment, and of nothing else.
+"""
 
-from contracts.catalogue import AUTO, Catalogue, Rule
+import hashlib
+from typing import Any, NamedTuple
+
+from contracts.bodies import parse_object
+from contracts.catalogue import AUTO_BEST, AUTO_CHEAP, AUTOMATIC, Catalogue, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
-from streams.complexity import SCORERS
+from streams.complexity import Scorer, scorer
+from streams.policy.case import CALM, Case, Conditions
+from streams.policy.estimate import Estimate
+from streams.policy.needs import needs, opening, told_before
+from streams.policy.split import pick
 
 NAMED = "named"
 MAX_COST = "max-cost"
+STICKY = "sticky"
 
 
 class Route(NamedTuple):
     model: str
-    rule: str  # the rule that chose it, or `named`, or `max-cost`
+    rule: str  # the rule that chose it; or `named`, `max-cost`, `sticky`, `auto:cheap`, `auto:best`
     complexity: float
     tokens: int  # estimated: prompt and answer
 
@@ -30,73 +40,139 @@ class Refusal(NamedTuple):
     type: str = "invalid_request_error"
 
 
+class _Choice(NamedTuple):
+    model: str
+    rule: str
+
+
 class Router:
-    def __init__(self, catalogue: Catalogue, prices: PriceTable) -> None:
-        self.version = catalogue.version
-        self._catalogue = catalogue
+    """One policy with its scorer. `version` names both, to the bit: `<version>+<hash>/<scorer>`."""
+
+    def __init__(self, catalogue: Catalogue, prices: PriceTable, using: Scorer | None = None) -> None:
+        self.catalogue = catalogue
+        self.scorer = using or scorer(catalogue.scorer)
+        self.version = f"{catalogue.version}+{_hash(catalogue)}/{self.scorer.version}"
         self._prices = prices
 
-    def choose(self, request: Admitted, body: bytes, at: int) -> Route | Refusal:
+    def choose(self, request: Admitted, body: bytes, at: int, now: Conditions = CALM) -> Route | Refusal:
         """`at` (UTC ms) says which prices are in force. The body is parsed only when the choice depends on it."""
-        if request.requested_model != AUTO:
-            return self._named(request, at)
+        estimate = Estimate(self.catalogue, self._prices, request, at)
+        if request.requested_model not in AUTOMATIC:
+            return self._named(request, estimate)
         try:
-            score = SCORERS[self._catalogue.scorer](body, request.prompt_estimate).score
+            fields = parse_object(body)
+            score = self.scorer.score(fields, request.prompt_estimate, 0).score
         except InvalidRequest as error:
             return Refusal(error.status, error.code or "", error.message, error.param or "")
-        rule = next((rule for rule in self._catalogue.rules if self._fits(rule, score, request)), None)
-        if rule is None:
-            message = f"No model takes a prompt of about {request.prompt_estimate} tokens; shorten it or name a model."
-            return Refusal(400, "prompt_too_long", message, "messages")
-        if self._within(rule.model, request, at):
-            return Route(rule.model, rule.name, score, self._tokens(rule.model, request))
-        return self._cheapest(request, score, at)
+        case = Case(request, score, needs(fields), self._split_key(request, fields), estimate, at, now)
+        return self._automatic(case, fields)
 
-    def _named(self, request: Admitted, at: int) -> Route | Refusal:
+    def _named(self, request: Admitted, estimate: Estimate) -> Route | Refusal:
         """Never answered by another model than the one that was asked for."""
         model = request.requested_model
-        if model not in self._catalogue.models:
+        if model not in self.catalogue.models:
             return Refusal(404, "model_not_found", f"The model {model!r} is not served here.", "model")
-        if not self._within(model, request, at):
-            return self._too_dear(request, {model: self._cost(model, request, at)})
-        return Route(model, NAMED, 0.0, self._tokens(model, request))
+        if not estimate.within_ceiling(model):
+            return _too_dear(request, estimate.cost(model))
+        return Route(model, NAMED, 0.0, estimate.tokens(model))
 
-    def _cheapest(self, request: Admitted, score: float, at: int) -> Route | Refusal:
-        """Under a cost ceiling, among the models that the rules name."""
-        candidates = {rule.model for rule in self._catalogue.rules if self._holds(rule.model, request)}
-        costs = {model: self._cost(model, request, at) for model in sorted(candidates)}
-        model = min(costs, key=costs.__getitem__)
-        if not self._within(model, request, at):
-            return self._too_dear(request, costs)
-        return Route(model, MAX_COST, score, self._tokens(model, request))
+    def _automatic(self, case: Case, fields: dict[str, Any]) -> Route | Refusal:
+        reachable = self._reachable(case)
+        able = [model for model in reachable if case.can(model, self.catalogue)]
+        if not able:
+            return self._unable(case, reachable)
+        choice = self._choice(case, fields, able)
+        if choice is None:
+            return _NO_RULE
+        if not case.estimate.within_ceiling(choice.model):
+            choice = _Choice(min(able, key=case.estimate.cost), MAX_COST)
+            if not case.estimate.within_ceiling(choice.model):
+                return _too_dear(case.request, case.estimate.cost(choice.model))
+        return Route(*choice, case.complexity, case.estimate.tokens(choice.model))
 
-    def _fits(self, rule: Rule, score: float, request: Admitted) -> bool:
-        short = rule.max_prompt_tokens is None or request.prompt_estimate <= rule.max_prompt_tokens
-        return short and score <= rule.max_complexity and self._holds(rule.model, request)
+    def _choice(self, case: Case, fields: dict[str, Any], able: list[str]) -> _Choice | None:
+        asked = case.request.requested_model
+        if asked == AUTO_CHEAP:
+            return _Choice(min(able, key=case.estimate.cost), AUTO_CHEAP)
+        if asked == AUTO_BEST:
+            affordable = [model for model in able if case.estimate.within_ceiling(model)]
+            return _Choice(max(affordable or able, key=lambda model: self._standing(model, case)), AUTO_BEST)
+        choice = self._by_rules(case)
+        return self._stay(case, fields, choice) if choice and self.catalogue.sticky else choice
 
-    def _holds(self, model: str, request: Admitted) -> bool:
-        return request.prompt_estimate < self._catalogue.models[model].context_tokens
+    def _by_rules(self, case: Case) -> _Choice | None:
+        for rule in self.catalogue.rules:
+            if case.fits(rule) and (model := self._target(rule, case)):
+                return _Choice(model, rule.name)
+        return None
 
-    def _within(self, model: str, request: Admitted, at: int) -> bool:
-        return request.max_cost is None or self._cost(model, request, at) <= request.max_cost
+    def _target(self, rule: Rule, case: Case) -> str | None:
+        able = [model for model in self.catalogue.targets(rule) if case.can(model, self.catalogue)]
+        if len(able) <= 1:
+            return able[0] if able else None
+        if rule.split:
+            return pick({model: rule.split[model] for model in able}, case.split_key)
+        if rule.model and self.catalogue.classes[rule.model].prefer == "speed":
+            return max(able, key=lambda model: self.catalogue.models[model].tokens_per_second or 0)
+        return min(able, key=case.estimate.cost)
 
-    def _cost(self, model: str, request: Admitted, at: int) -> int:
-        """Estimated nano-dollars: what isn't cached is assumed fresh. A model without a price is never billed."""
-        price = self._prices.find(model, self._catalogue.models[model].version, at)
-        return price.cost(request.prompt_estimate, 0, self._output(model, request)) if price else 0
+    def _stay(self, case: Case, fields: dict[str, Any], choice: _Choice) -> _Choice:
+        """On the model of the turn before, if that is no lesser one and, with its cache, no dearer either."""
+        told = told_before(fields, case.request.prompt_estimate)
+        if not told:
+            return choice
+        complexity = self.scorer.score(fields, told, 1).score
+        before = self._by_rules(case._replace(complexity=complexity))
+        if before is None or before.model == choice.model:
+            return choice
+        lesser = self._standing(before.model, case) < self._standing(choice.model, case)
+        dearer = case.estimate.cost(before.model, told) > case.estimate.cost(choice.model)
+        return choice if lesser or dearer else _Choice(before.model, STICKY)
 
-    def _tokens(self, model: str, request: Admitted) -> int:
-        return request.prompt_estimate + self._output(model, request)
+    def _standing(self, model: str, case: Case) -> tuple[int, int]:
+        return self.catalogue.models[model].quality, case.estimate.cost(model)
 
-    def _output(self, model: str, request: Admitted) -> int:
-        """The longest answer to expect: no cap lets it outgrow the context."""
-        spec = self._catalogue.models[model]
-        return min(request.max_tokens or spec.default_output_tokens, spec.context_tokens)
+    def _reachable(self, case: Case) -> list[str]:
+        """Every model that a rule could send this caller's requests to, each once."""
+        rules = [rule for rule in self.catalogue.rules if case.concerns(rule)]
+        return sorted({model for rule in rules for model in self.catalogue.targets(rule)})
 
-    def _too_dear(self, request: Admitted, costs: dict[str, int]) -> Refusal:
-        least = min(costs.values())
-        message = (
-            f"The estimated cost of {least} nano-dollars is above the ceiling of {request.max_cost}; "
-            "raise max-cost, shorten the prompt or lower max_tokens."
-        )
-        return Refusal(400, "max_cost_exceeded", message, "max-cost")
+    def _unable(self, case: Case, reachable: list[str]) -> Refusal:
+        """Why none of them can serve it."""
+        if not reachable:
+            return _NO_RULE
+        tokens = case.request.prompt_estimate
+        specs = [self.catalogue.models[model] for model in reachable]
+        fitting = [spec for spec in specs if tokens < spec.context_tokens]
+        if not fitting:
+            tokens = case.request.prompt_estimate
+            message = f"No model takes a prompt of about {tokens} tokens; shorten it or name a model."
+            return Refusal(400, "prompt_too_long", message, "messages")
+        missing = next((need for need in case.needs if not any(need in spec.abilities for spec in fitting)), None)
+        if missing:
+            message = f"No model that holds this prompt has the ability {missing!r}: leave that out, or name a model."
+            return Refusal(400, "unsupported_ability", message, _PARAMS[missing])
+        return Refusal(400, "no_route", "No model that `auto` has can serve this request: name a model.", "model")
+
+    def _split_key(self, request: Admitted, fields: dict[str, Any]) -> bytes:
+        """By request; with a sticky policy by conversation, so that all its turns go to the same one of a split."""
+        began = opening(fields) if self.catalogue.sticky else None
+        if began is None:
+            return request.request_key.encode()
+        return b"%b\0%b\0%b" % (request.request_key.partition(":")[0].encode(), request.user.encode(), began)
+
+
+_NO_RULE = Refusal(400, "no_route", "No rule of the routing policy takes this request: name a model.", "model")
+_PARAMS = {"tools": "tools", "vision": "messages", "json_schema": "response_format"}
+
+
+def _hash(catalogue: Catalogue) -> str:
+    return hashlib.blake2b(catalogue.model_dump_json().encode(), digest_size=4).hexdigest()
+
+
+def _too_dear(request: Admitted, least: int) -> Refusal:
+    message = (
+        f"The estimated cost of {least} nano-dollars is above the ceiling of {request.max_cost}; "
+        "raise max-cost, shorten the prompt or lower max_tokens."
+    )
+    return Refusal(400, "max_cost_exceeded", message, "max-cost")

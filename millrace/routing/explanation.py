@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 import orjson
 
-from contracts.bodies import describe
+from contracts.bodies import describe, parse_object
 from contracts.catalogue import AUTO, Catalogue, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
-from streams.complexity import SCORERS
 from streams.route import Refusal, Router
 
 
@@ -28,10 +27,11 @@ def explain(prompt: str, catalogue: Catalogue, prices: PriceTable, at: int, max_
     body = orjson.dumps({"model": AUTO, "messages": [{"role": "user", "content": prompt}]})
     digest = describe(body).digest.model_copy(update={"max_tokens": max_tokens})
     request = Admitted(**digest.model_dump(), request_key="explain:prompt", claim="0.0", accepted_at=at, deduped_at=at)
-    route = Router(catalogue, prices).choose(request, body, at)
+    router = Router(catalogue, prices)
+    route = router.choose(request, body, at)
     if isinstance(route, Refusal):
         raise InvalidRequest(route.message, param=route.param)
-    scored = SCORERS[catalogue.scorer](body, digest.prompt_estimate)
+    scored = router.scorer.score(parse_object(body), digest.prompt_estimate, 0)
     costs = {
         model: _cost(model, catalogue, prices, at, digest.prompt_estimate, max_tokens) for model in catalogue.models
     }

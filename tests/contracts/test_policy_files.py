@@ -1,12 +1,14 @@
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Catalogue, Rule, load_catalogue, parse_toml
 from contracts.errors import ConfigError
 from contracts.prices import load_prices
 from contracts.settings import Settings
+from contracts.toml_lines import line_of
 from contracts.topics import all_topics
 
 PRICES = """
@@ -113,3 +115,61 @@ def test_topic_names_are_legal_and_unique() -> None:
     names = [spec.name for spec in specs]
     assert len(set(names)) == len(names)
     assert all(name.startswith("test.") and len(name) < 249 for name in names)
+
+
+ROUTES = """version = "1"  # a policy
+[models.a]
+context_tokens = 100
+
+[models."b.c"]
+[classes.pool]
+models = [
+  "a",
+]
+
+[[rules]]
+name = "one"
+model = "a"
+max_complexity = 0.5
+
+[[rules]]
+name = "two"
+split = { a = 9, "b.c" = 1 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("= 100", "= 1", "line 3: models.a.context_tokens"),
+        ("= 0.5", "= 5", "line 14: rules.0.max_complexity"),
+        ('"a",', '"x",', "line 7: class 'pool' names the model 'x'"),
+        ("a = 9", "d = 9", "line 18: rule 'two' names the model 'd'"),
+        ('name = "two"', 'name = "one"', "line 17: two rules"),
+        ('name = "two"', "nam = 1", "line 16: rules.1.name"),
+        ("split = {", 'model = "a"\nsplit = {', "line 16: rule 'two' needs either"),
+        ('model = "a"', 'model = "gone"', "line 13: rule 'one' names"),
+        ("max_complexity = 0.5", "spend_target = 0.3", "line 14: rule 'one' has a spend_target"),
+        ("[models.a]", '[models."auto:x"]\n[models.a]', "line 2: a model can't be named"),
+        ("[classes.pool]", "[classes.a]", "line 6: 'a' is a model already"),
+        ("= 0.5", "= = 0.5", "line 14"),
+        ("max_complexity = 0.5", "min_prompt_tokens = 9\nmax_prompt_tokens = 8", "line 14: no prompt can fit"),
+    ],
+)
+def test_what_is_wrong_in_a_routes_file_is_said_with_its_line(before: str, after: str, said: str) -> None:
+    assert parse_toml(ROUTES, "routes.toml", Catalogue).targets(_rules()[1]) == ["a", "b.c"]
+    assert before in ROUTES
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_toml(ROUTES.replace(before, after, 1), "routes.toml", Catalogue)
+
+
+def _rules() -> list[Rule]:
+    return parse_toml(ROUTES, "routes.toml", Catalogue).rules
+
+
+def test_a_line_is_found_by_its_tables_number() -> None:
+    text = '[[a]]\nx = 1\n[a.b]\ny = 2\n[[a]]\n[a.b]\n"y z" = 3 # [[a]]\n'
+    assert line_of(text, ("a", 0, "b", "y")) == 4
+    assert line_of(text, ("a", 1, "b", "y z")) == 7
+    assert line_of(text, ("a", 1, "missing")) == 5
+    assert line_of(text, ("nothing",)) is None

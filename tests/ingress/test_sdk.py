@@ -74,7 +74,7 @@ async def test_models(api: Api) -> None:
         small = await client.models.retrieve("small")
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("huge")
-    assert names == ["small", "large", "auto"]
+    assert names == ["small", "large", "auto", "auto:cheap", "auto:best"]
     assert small.id == "small"
 
 

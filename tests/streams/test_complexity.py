@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.bodies import describe
-from contracts.errors import InvalidRequest
+from contracts.bodies import describe, parse_object
 from streams.complexity import WEIGHTS, Complexity, complexity
 
 SNIPPET = "```python\ndef f(x):\n    return x\n```"
@@ -18,7 +17,7 @@ def chat(*contents: str, **fields: object) -> bytes:
 
 
 def score_of(body: bytes) -> Complexity:
-    return complexity(body, describe(body).digest.prompt_estimate)
+    return complexity(parse_object(body), describe(body).digest.prompt_estimate)
 
 
 def test_small_talk_is_simple() -> None:
@@ -60,7 +59,7 @@ def test_parts_of_a_message_are_read() -> None:
 
 @given(st.text(max_size=300), st.integers(0, 10**7))
 def test_the_score_is_the_sum_of_what_is_said_and_within_bounds(content: str, tokens: int) -> None:
-    found = complexity(chat(content), tokens)
+    found = complexity(parse_object(chat(content)), tokens)
     assert 0 <= found.score <= 1
     assert found.score == round(min(1.0, sum(found.features.values())), 4)
     assert all(0 <= value <= WEIGHTS[name] for name, value in found.features.items())
@@ -74,17 +73,18 @@ ODD = st.recursive(
 
 @given(ODD)
 def test_odd_bodies_do_no_harm(odd: object) -> None:
-    complexity(orjson.dumps({"messages": odd, "tools": odd, "response_format": odd, "prompt": odd}), 1)
+    complexity({"messages": odd, "tools": odd, "response_format": odd, "prompt": odd}, 1)
 
 
-def test_what_isnt_an_object_is_refused() -> None:
-    with pytest.raises(InvalidRequest):
-        complexity(b"[]", 1)
+def test_an_earlier_question_can_be_scored() -> None:
+    fields = parse_object(chat("Hello", SNIPPET, "Thanks"))
+    assert complexity(fields, 10, 1).features["code"] > complexity(fields, 10).features["code"]
+    assert complexity(fields, 10, 7).features["turns"] == 0
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "1", "1 ", "SELECT ", "first ", "$x", "- ", "()", "{", "```", "\t\n"])
 def test_a_prompt_made_to_be_slow_is_read_in_milliseconds(unit: str) -> None:
-    body = chat(unit * (1_000_000 // len(unit)))
+    fields = parse_object(chat(unit * (1_000_000 // len(unit))))
     started = time.process_time()
-    complexity(body, 1)
+    complexity(fields, 1)
     assert time.process_time() - started < 0.25

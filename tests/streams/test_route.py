@@ -4,6 +4,7 @@ import pytest
 from contracts.catalogue import Catalogue, ModelSpec, Rule
 from contracts.envelope import Admitted, Digest
 from contracts.prices import Price, PriceTable
+from streams.complexity import scorer
 from streams.route import Refusal, Route, Router
 from tests.streams.world import START
 
@@ -84,6 +85,15 @@ def test_a_ceiling_below_every_model_is_refused(model: str) -> None:
     refusal = choose(model, max_cost=1)
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (400, "max_cost_exceeded")
+
+
+def test_the_version_names_the_policy_and_the_scorer_to_the_bit() -> None:
+    version = Router(CATALOGUE, PRICES).version
+    assert version.startswith("c1+")
+    assert "/learned-" in version
+    other = CATALOGUE.model_copy(update={"rules": CATALOGUE.rules[1:]})
+    assert Router(other, PRICES).version != version
+    assert Router(CATALOGUE, PRICES, scorer("features")).version.endswith("/features")
 
 
 def test_a_model_that_is_gone_is_404() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streams.complexity import PRIOR, WEIGHTS, learned_complexity, probability
+from contracts.bodies import parse_object
+from streams.complexity import PRIOR, WEIGHTS, learned_complexity, probability, scorer
 from streams.scoring.features import choices, open_question, opening, terms
 from streams.scoring.learned import LearnedScorer, Measure, dump, shipped_scorer, weigh_measures
 from streams.scoring.question import HEAD, TAIL, read_question
@@ -72,6 +73,15 @@ def test_the_artefact_loads_is_small_and_writes_itself_the_same() -> None:
         LearnedScorer.load(b'{"bias": 1}')
 
 
+def test_a_scorers_version_names_its_artefact_to_the_bit() -> None:
+    shipped = shipped_scorer()
+    other = shipped.model_copy(update={"bias": shipped.bias + 1})
+    assert scorer("learned").version == scorer("learned", LearnedScorer.load(dump(shipped))).version
+    assert scorer("learned").version != scorer("learned", other).version
+    fields = parse_object(body(CHOICES))
+    assert scorer("learned", other).score(fields, 1, 0).score > scorer("learned").score(fields, 1, 0).score
+
+
 @given(st.text(max_size=400))
 def test_any_text_gets_one_probability(text: str) -> None:
     first, again = shipped_scorer().score(text), shipped_scorer().score(text)
@@ -108,19 +118,19 @@ def test_one_odd_feature_does_not_decide_alone() -> None:
     ],
 )
 def test_what_no_exam_teaches_is_a_prior(name: str, asked: bytes) -> None:
-    added = learned_complexity(asked, 10).features[name]
+    added = learned_complexity(parse_object(asked), 10).features[name]
     assert 0 < added <= round(PRIOR * WEIGHTS[name], 4)
 
 
 def test_complexity_is_what_its_features_say() -> None:
-    found = learned_complexity(body(CHOICES), 30)
+    found = learned_complexity(parse_object(body(CHOICES)), 30)
     assert found.score == round(probability(sum(found.features.values())), 4)
     assert found.score == pytest.approx(1 - shipped_scorer().score(CHOICES).small_suffices, abs=1e-4)
 
 
 @pytest.mark.parametrize("unit", ["a", "A. ", "\nA. x", "1,", "1.", ". ", "Answer:", "\n", "é", "a b ", "first "])
 def test_a_prompt_made_to_be_slow_is_read_in_milliseconds(unit: str) -> None:
-    asked = body(unit * (1_000_000 // len(unit)))
+    asked = parse_object(body(unit * (1_000_000 // len(unit))))
     shipped_scorer()
     started = time.process_time()
     learned_complexity(asked, 1)
