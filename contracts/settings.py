@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     ingress_drain_seconds: float = Field(
         25.0, gt=0, description="time for calls in flight to end when told to stop; then they get 504 and their key"
     )
+    ingress_heartbeat_seconds: float = Field(
+        15.0, gt=0, description="a stream without news gets a comment this often, so that no proxy closes it"
+    )
     ingress_publish_timeout_ms: int = Field(1500, ge=50, description="Kafka must acknowledge within this, else 503")
 
     # Streams
@@ -67,7 +70,12 @@ class Settings(BaseSettings):
         Path(".millrace/streams"), description="RocksDB tables; rebuilt from Kafka when lost"
     )
     streams_batch_size: int = Field(500, ge=1, description="most records that a stage takes at once")
-    tokens_per_minute: int = Field(10_000_000, ge=1, description="each tenant's limit, estimated + real tokens")
+    tokens_per_minute: int = Field(
+        10_000_000, ge=1, description="each tenant's limit, prompt and answer, unless `millrace limits` set another"
+    )
+    requests_per_minute: int = Field(
+        1_000_000, ge=1, description="each tenant's limit, unless `millrace limits` set another"
+    )
     reservation_ttl_seconds: int = Field(
         3600, ge=1, description="a reservation that nothing settled is given back after this"
     )
@@ -91,8 +99,16 @@ class Settings(BaseSettings):
     synthetic_faults: bool = Field(
         default=False, description="obey `metadata.synthetic_fault` (overload, error, hang, crash); for tests only"
     )
+    synthetic_sampling: bool = Field(
+        default=False,
+        description="other words at each run, as from a model, when a request has a temperature and no seed",
+    )
     openai_base_url: str = Field("http://127.0.0.1:8000/v1", description="upstream of the openai engine")
     openai_api_key: SecretStr | None = Field(None, description="bearer key for that upstream; never logged")
+    openai_continues: bool = Field(
+        default=False,
+        description="that upstream knows `continue_final_message` (vllm serve, SGLang): a lost worker's stream goes on",
+    )
     openai_timeout_seconds: float = Field(600.0, gt=0, description="longest wait for the upstream's next byte")
     openai_attempts: int = Field(4, ge=1, description="tries to get a first token from that upstream")
     vllm_gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of GPU memory vLLM may take")

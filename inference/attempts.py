@@ -23,8 +23,18 @@ _BETWEEN_COMMITS = 1000  # records that may have begun since the last commit tol
 class Trail:
     """One partition's counts while this worker holds it."""
 
-    def __init__(self, below: int = 0, tries: dict[int, int] | None = None, *, died: bool = False) -> None:
+    def __init__(
+        self,
+        below: int = 0,
+        tries: dict[int, int] | None = None,
+        *,
+        died: bool = False,
+        begun: int = 0,
+        holder: str = "",
+    ) -> None:
         self.died = died  # its last holder
+        self.holder = holder  # who wrote the text
+        self._begun = begun  # below this offset others have begun, whether they died or left
         self._below = below  # what lies under this offset may have been in flight at one crash
         self._tries = tries or {}  # offset: tries that ended in a crash, where it is known exactly
         self._trying: set[int] = set()
@@ -36,16 +46,21 @@ class Trail:
             fields = orjson.loads(text or "{}")
             counted = [(position + away, count, trying) for away, count, trying in fields.get("tries", ())]
             died, below, begun = bool(fields.get("held")), int(fields.get("below", 0)), int(fields.get("begun", 0))
+            holder = str(fields.get("by", ""))
         except (ValueError, TypeError, AttributeError):  # a text of somebody else's
             return cls()
         tries = {offset: count + (1 if died and trying else 0) for offset, count, trying in counted}
         if died:
             below = max(below, min(max(begun, position) + 2 * room + _BETWEEN_COMMITS, end))
-        return cls(below, tries, died=died)
+        return cls(below, tries, died=died, begun=max(begun, below), holder=holder)
 
     def tries(self, offset: int) -> int:
         """Crashes that it may have caused."""
         return self._tries.get(offset) or int(offset < self._below)
+
+    def may_have_begun(self, offset: int) -> bool:
+        """Before this worker held the partition, in another or in this one."""
+        return offset < self._begun
 
     def start(self, offset: int) -> None:
         """It is about to run: to be committed before it does."""
@@ -56,8 +71,8 @@ class Trail:
         self._tries.pop(offset, None)
         self._trying.discard(offset)
 
-    def text(self, position: int, begun: int, *, held: bool) -> str:
-        fields: dict[str, object] = {"held": held, "begun": begun}
+    def text(self, position: int, begun: int, *, held: bool, by: str = "") -> str:
+        fields: dict[str, object] = {"held": held, "begun": max(begun, self._begun), "by": by}
         if self._below > position:
             fields["below"] = self._below
         if self._tries:

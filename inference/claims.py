@@ -41,3 +41,7 @@ class Claims:
         if len(self._finished) > self._remembered:
             self._finished.popitem(last=False)
         return self._running.pop(identity)
+
+    def abandon(self, identity: tuple[bytes, bytes]) -> list[Place]:
+        """It runs no longer and has no outcome: every place that carried it is open again."""
+        return self._running.pop(identity)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 
 from contracts.completion import Completion
 from contracts.errors import InvalidRequest
@@ -14,12 +15,11 @@ from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
-from inference.attempts import Trail
 from inference.claims import Claims, Place
 from inference.engine import AttemptsExhausted, EngineDied, EngineStalled
 from inference.generation import Assignment, Generator
+from inference.holding import Holding
 from inference.lane import Lane
-from inference.offsets import OffsetTracker
 from inference.outbox import Outbox
 from inference.solitude import Solitude
 
@@ -33,6 +33,14 @@ _FETCH_WAIT_MS = (
     100  # one fetch per broker is under way: an idle lane's long poll must not keep the other from fetching
 )
 _TAKING_SECONDS = 0.005
+
+
+class _Held(NamedTuple):
+    """A request that runs."""
+
+    place: Place
+    identity: tuple[bytes, bytes]
+    stream: bool
 
 
 class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -58,20 +66,13 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         solitude.on_over(self._fill)
         self._lanes = [Lane(Topics.of(settings).work(model, lane), _AHEAD) for lane in LANES]
         self._consumer = _kafka_consumer(model, settings)
-        self._trackers: dict[TopicPartition, OffsetTracker] = {}
-        self._trails: dict[TopicPartition, Trail] = {}
-        self._floors: dict[TopicPartition, int] = {}  # positions at the time of the assignment
-        self._dealing = True  # from one assignment to the next nothing starts
-        self._held = False  # what the commits' texts say
+        self._holding = Holding(model, self._consumer, settings, room)
         self._claims = Claims()
         self._poison = PoisonLimit.of(settings)
-        self._running: set[asyncio.Task[None]] = set()  # in the engine, or being published
-        self._in_engine = 0
+        self._running: dict[asyncio.Task[None], _Held] = {}  # in the engine, or being published
+        self._in_engine: set[asyncio.Task[None]] = set()
         self._dealt = asyncio.Event()
         self._stopping = False
-        self._finished = asyncio.Event()
-        self._committed: dict[TopicPartition, object] = {}
-        self._committing = asyncio.Lock()
         self.joined = asyncio.Event()
 
     async def start(self) -> None:
@@ -86,7 +87,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self) -> None:
         """Takes work until cancelled. Raises KafkaError when that can't go on."""
         tasks = [asyncio.create_task(self._follow(lane), name=lane.topic) for lane in self._lanes]
-        tasks.append(asyncio.create_task(self._commit_regularly(), name=f"commit {self.model}"))
+        tasks.append(asyncio.create_task(self._holding.commit_regularly(), name=f"commit {self.model}"))
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -105,53 +106,24 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await asyncio.gather(*unfinished, return_exceptions=True)
         if unfinished:
             log.warning("Left unfinished for the next worker.", model=self.model, requests=len(unfinished))
-        await self._leave()
+        await self._holding.leave()
         await self._consumer.stop()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """What is finished is committed while the partitions are still ours; what runs goes on."""
         for lane in self._lanes:
             lane.clear()
-        await self._leave()
+        await self._holding.leave()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._committed.clear()
         for lane in self._lanes:
             lane.clear()  # what a fetch under the old assignment still brought
-        for partition in assigned:
-            self._trackers.setdefault(partition, OffsetTracker()).assigned()
-        await self._take_over(list(assigned))
-        self._dealing = False
+        await self._holding.take_over(assigned)
+        for task in [task for task, held in self._running.items() if self._is_strayed(held) and not task.done()]:
+            self._abandon(task)
         self._dealt.set()
         self.joined.set()
         self._fill()
-
-    async def _take_over(self, assigned: list[TopicPartition]) -> None:
-        """Learns what earlier workers died on, and says that from now on these partitions are held."""
-        self._trails.clear()
-        self._floors.clear()
-        self._held = True
-        try:
-            # The public `committed()` leaves out the text that was committed with the offset.
-            found = await self._consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
-            starts = await self._consumer.beginning_offsets(assigned)
-            ends = await self._consumer.end_offsets(assigned)
-        except KafkaError as error:
-            log.warning("What earlier workers died on is unknown.", model=self.model, error=repr(error))
-            return
-        for partition in assigned:
-            kept = found.get(partition)
-            position = kept.offset if kept and kept.offset >= 0 else starts[partition]
-            trail = Trail.take_over(kept.metadata if kept else "", position, ends[partition], self._room)
-            if trail.died:
-                log.warning("The worker before died.", topic=partition.topic, partition=partition.partition)
-            self._floors[partition], self._trails[partition] = position, trail
-        await self._commit()
-
-    async def _leave(self) -> None:
-        """What is finished is committed, and that this worker lives: what it runs is nobody's crash."""
-        self._dealing, self._held = True, False
-        await self._commit()
 
     async def _follow(self, lane: Lane) -> None:
         """Fetches a lane's records ahead of their turn, and starts what there is room for."""
@@ -179,7 +151,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _fill(self) -> None:
         """Starts what waits, as far as there is room; batch work only when no interactive work waits."""
-        while self._in_engine < self._room and len(self._running) < 2 * self._room and not self._resting:
+        while len(self._in_engine) < self._room and len(self._running) < 2 * self._room and not self._resting:
             record = next((record for lane in self._lanes if (record := lane.pop())), None)
             if record is None:
                 return
@@ -187,22 +159,20 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def _resting(self) -> bool:
-        return self._stopping or self._dealing or self._solitude.wanted
+        return self._stopping or self._holding.dealing or self._solitude.wanted
 
     def _accept(self, record: ConsumerRecord) -> None:
-        partition = TopicPartition(record.topic, record.partition)
-        if not self._trackers[partition].deliver(record.offset):
-            self._finished.set()  # it may have ended between two assignments: only now can that be committed
+        place = Place(TopicPartition(record.topic, record.partition), record.offset)
+        if not self._holding.deliver(place):
             return
-        place = Place(partition, record.offset)
         identity = (record.key or b"", header(record.headers, "claim") or b"")
         if self._claims.enter(identity, place):
             task = asyncio.create_task(self._process(record, identity, place))
-            self._running.add(task)
-            self._in_engine += 1
+            self._running[task] = _Held(place, identity, header(record.headers, "stream") == b"1")
+            self._in_engine.add(task)
             task.add_done_callback(self._over)
         elif self._claims.has_finished(identity):
-            self._mark([place])
+            self._holding.finish([place])
 
     async def _process(self, record: ConsumerRecord, identity: tuple[bytes, bytes], place: Place) -> None:
         try:
@@ -217,9 +187,11 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._count(poison=True)
         else:
             self._leave_engine()
+            if assignment.work.stream:
+                await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             await self._outbox.complete(record, completion, body)
             self._count(poison=False)
-        self._mark(self._claims.finish(identity))
+        self._holding.finish(self._claims.finish(identity))
 
     def _count(self, *, poison: bool) -> None:
         """What is given up isn't counted: no caller may stop a worker for the others."""
@@ -236,34 +208,29 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _attempt(self, assignment: Assignment, place: Place) -> tuple[Completion, bytes]:
         """Runs it as its past asks for. Raises AttemptsExhausted, and what the generator raises but for a hang."""
-        trail = self._trails.get(place.partition)
-        tried = trail.tries(place.offset) if trail else 0
+        tried = self._holding.tries(place)
         if tried >= self._settings.worker_max_attempts:
             raise self._exhausted()
         if tried == self._settings.worker_max_attempts - 1:
             async with self._solitude.alone():
-                await self._mark_start(place)
-                return await self._try(assignment, tried)
+                await self._holding.mark_start(place)
+                return await self._try(assignment, place, tried)
         await self._solitude.enter()
         try:
             if tried:
-                await self._mark_start(place)
-            return await self._try(assignment, tried)
+                await self._holding.mark_start(place)
+            return await self._try(assignment, place, tried)
         finally:
             self._solitude.leave()
 
-    async def _mark_start(self, place: Place) -> None:
-        """Returns when Kafka knows that it runs: if this worker dies now, that counts."""
-        if trail := self._trails.get(place.partition):
-            trail.start(place.offset)
-            await self._commit()
-
-    async def _try(self, assignment: Assignment, tried: int) -> tuple[Completion, bytes]:
+    async def _try(self, assignment: Assignment, place: Place, tried: int) -> tuple[Completion, bytes]:
         """Again when it hangs, until its tries are spent."""
+        again = self._holding.may_have_begun(place)
         for attempt in range(tried + 1, self._settings.worker_max_attempts + 1):
             try:
-                return await self._generator.run(assignment)
+                return await self._generator.run(assignment, again=again)
             except EngineStalled as error:
+                again = True
                 log.warning("A request hung.", key=assignment.name, attempt=attempt, error=error.message)
         raise self._exhausted()
 
@@ -274,11 +241,23 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _leave_engine(self) -> None:
         """The next one needn't wait for this one's outcome to be published."""
-        self._in_engine -= 1
+        if task := asyncio.current_task():
+            self._in_engine.discard(task)
         self._fill()
 
+    def _is_strayed(self, held: "_Held") -> bool:
+        """A stream that another worker goes on with. (What isn't streamed may end here as well as there.)"""
+        return held.stream and self._holding.lost(held.place.partition)
+
+    def _abandon(self, task: asyncio.Task[None]) -> None:
+        held = self._running.pop(task)
+        self._in_engine.discard(task)
+        self._holding.abandon(self._claims.abandon(held.identity))
+        task.cancel()
+
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
+        self._in_engine.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, EngineDied):
             self._die(f"The engine of {self.model} died: {error.message}")
@@ -286,59 +265,6 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._die(f"An outcome of {self.model} could not be published: {error!r}")
         else:
             self._fill()
-
-    def _mark(self, places: list[Place]) -> None:
-        for place in places:
-            self._trackers[place.partition].finish(place.offset)
-            if trail := self._trails.get(place.partition):
-                trail.finish(place.offset)
-        self._finished.set()
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await self._finished.wait()
-            self._finished.clear()
-            await self._commit()
-            await asyncio.sleep(self._settings.worker_commit_interval_ms / 1000)
-
-    async def _commit(self) -> None:
-        """Positions that moved, of partitions that are ours. A commit that fails is made again with the next one."""
-        async with self._committing:
-            positions: dict[TopicPartition, int] = {}
-            states: dict[TopicPartition, object] = {}
-            for partition in self._consumer.assignment():
-                position = self._position(partition)
-                trail = self._trails.get(partition)
-                state = (position, self._held, trail and trail.state)
-                if position is not None and state != self._committed.get(partition):
-                    positions[partition], states[partition] = position, state
-            if positions:
-                await self._commit_positions(positions, states)
-
-    def _position(self, partition: TopicPartition) -> int | None:
-        tracker = self._trackers.get(partition)
-        position = tracker.position if tracker else None
-        return self._floors.get(partition) if position is None else position
-
-    def _text(self, partition: TopicPartition, position: int) -> str:
-        """What the next worker must know if this one dies."""
-        trail = self._trails.get(partition) or Trail()
-        return trail.text(position, self._trackers[partition].begun, held=self._held)
-
-    async def _commit_positions(
-        self, positions: dict[TopicPartition, int], states: dict[TopicPartition, object]
-    ) -> None:
-        try:
-            await self._consumer.commit({p: (offset, self._text(p, offset)) for p, offset in positions.items()})
-        except (CommitFailedError, IllegalStateError) as error:
-            log.info("Commit refused: the partitions moved.", model=self.model, error=repr(error))
-        except KafkaError as error:
-            log.warning("Commit failed.", model=self.model, error=repr(error))
-            self._finished.set()
-        else:
-            self._committed.update(states)
-            for partition, position in positions.items():
-                self._trackers[partition].committed(position)
 
 
 def _kafka_consumer(model: str, settings: Settings) -> AIOKafkaConsumer:

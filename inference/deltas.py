@@ -5,16 +5,19 @@ the text gathers, and the next frame carries it all. Nothing is dropped and noth
 """
 
 import asyncio
+from array import array
 from collections import deque
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
 
 from contracts.envelope import ReplyTo
 from contracts.headers import RawHeaders
 from inference.chunks import Chunks
-from inference.engine import Step
+from inference.engine import Finish, Prefix, Step
+from inference.published import ID_TYPE, TAKEOVER
 
 log = structlog.get_logger()
 _UNACKNOWLEDGED_FRAMES = 8  # of one stream
@@ -22,7 +25,8 @@ _FRAMES_PER_SECOND = 4000  # of all streams together: 64 streams get a frame eve
 
 
 class DeltaStream:
-    """One request's frames. `sequence` and `position` (characters) tell what was published."""
+    """One request's frames. `sequence` and `position` (characters) tell what was published; with a `prefix`, an earlier
+    run has published that much."""
 
     def __init__(
         self, producer: AIOKafkaProducer, address: ReplyTo, key: bytes, chunks: Chunks, headers: RawHeaders
@@ -33,6 +37,9 @@ class DeltaStream:
         self._chunks = chunks
         self._headers = headers
         self._texts: list[str] = []
+        self._tokens = 0  # of the whole answer, up to what has gathered
+        self._token_ids = array(ID_TYPE)  # gathered
+        self._begun = False
         self._deliveries: deque[asyncio.Future[object]] = deque()
         self._lock = asyncio.Lock()  # frames leave in order, whoever flushes
         self._broken = False
@@ -40,9 +47,29 @@ class DeltaStream:
         self.sequence = 0
         self.position = 0
 
-    def gather(self, text: str) -> None:
-        if text:
-            self._texts.append(text)
+    async def take_over(self) -> RecordMetadata:
+        """Tells every reader that from here on only this run's frames count; returns where that stands. Raises
+        KafkaError."""
+        delivery = await self._producer.send(
+            self._address.topic,
+            self._chunks.chunk("", first=False),
+            key=self._key,
+            partition=self._address.partition,
+            headers=[*self._headers, ("sequence", b"%d" % TAKEOVER), ("position", b"0")],
+        )
+        return await delivery
+
+    def go_on(self, prefix: Prefix) -> None:
+        """The text begins with this, which is published."""
+        self._begun = bool(prefix.text)
+        self._tokens = prefix.tokens
+        self.position = len(prefix.text)
+
+    def gather(self, step: Step) -> None:
+        self._tokens += step.tokens
+        self._token_ids.extend(step.token_ids)
+        if step.text:
+            self._texts.append(step.text)
 
     @property
     def ready(self) -> bool:
@@ -60,21 +87,28 @@ class DeltaStream:
                 return
             value = self._chunks.chunk(
                 text,
-                first=not self.sequence,
+                first=not self._begun,
                 finish=step.finish.reason if step and step.finish else None,
                 extra=step.extra if step else None,
                 logprobs=step.logprobs if step else None,
             )
+            self._begun = True
             self.sequence += 1
             self.position += len(text)
-            await self._send(value)
+            await self._send(value, step.finish if step else None)
 
-    async def _send(self, value: bytes) -> None:
+    async def _send(self, value: bytes, finish: Finish | None) -> None:
         headers = [
             *self._headers,
             ("sequence", b"%d" % self.sequence),
             ("position", b"%d" % self.position),
+            ("completion-tokens", b"%d" % self._tokens),
         ]
+        if self._token_ids:
+            headers.append(("token-ids", self._token_ids.tobytes()))
+            del self._token_ids[:]
+        if finish:
+            headers += _finish_headers(finish)
         try:
             delivery = await self._producer.send(
                 self._address.topic, value, key=self._key, partition=self._address.partition, headers=headers
@@ -83,6 +117,15 @@ class DeltaStream:
         except KafkaError as error:
             self._broken = True  # the final frame has the whole answer
             log.warning("Delta frames stopped.", key=self._key.decode(), topic=self._address.topic, error=repr(error))
+
+
+def _finish_headers(finish: Finish) -> RawHeaders:
+    """All that another worker needs to end the request, should this one die before it has."""
+    return [
+        ("prompt-tokens", b"%d" % finish.prompt_tokens),
+        ("cached-tokens", b"%d" % finish.cached_tokens),
+        ("model-version", finish.model_version.encode()),
+    ]
 
 
 class Coalescer:
@@ -103,7 +146,7 @@ class Coalescer:
 
     async def add(self, stream: DeltaStream, step: Step) -> None:
         """Publishes the step now, or within the interval when the stream published something just before."""
-        stream.gather(step.text)
+        stream.gather(step)
         if step.finish or step.extra or step.logprobs:
             self._gathering.discard(stream)
             await stream.flush(step)

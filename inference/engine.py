@@ -3,7 +3,7 @@
 An engine serves one model and batches by itself: the worker starts as many generations as there is room for.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -12,6 +12,15 @@ from contracts.catalogue import ModelSpec
 from contracts.envelope import Operation
 from contracts.errors import InvalidRequest, MillraceError
 from contracts.settings import EngineName, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """How an answer begins: what an earlier run of the request has published, and its client therefore has."""
+
+    text: str
+    tokens: int
+    token_ids: tuple[int, ...] | None = None  # where its engine told all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +36,12 @@ class Job:
     stream: bool  # when false, the engine may give the whole answer as one step
     priority: int = 0  # lower first
     deadline: int | None = None  # UTC ms; no try begins after it
+    prefix: Prefix | None = None  # go on after this; only for an engine that `continues` the job
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How an answer ended, and what it took. Counts are tokens."""
+    """How an answer ended, and what it took. Counts are tokens; a prefix is part of the answer, not of the prompt."""
 
     reason: str  # OpenAI's finish_reason
     prompt_tokens: int
@@ -50,6 +60,9 @@ class Step:
     finish: Finish | None = None
     extra: dict[str, Any] | None = None  # other fields of OpenAI's delta: tool_calls, refusal, …
     logprobs: dict[str, Any] | None = None  # OpenAI's `logprobs` of a choice
+    token_ids: Sequence[
+        int
+    ] = ()  # of `tokens` tokens, where the engine knows them: so another worker can go on exactly
 
 
 class Engine(Protocol):
@@ -63,6 +76,9 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Frees what it holds; jobs that still run fail."""
+
+    def continues(self, job: Job) -> bool:
+        """Whether it can go on after a prefix with this job."""
 
     def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Closing the iterator aborts the job and frees its place.

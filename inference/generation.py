@@ -2,12 +2,13 @@
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from contracts.bodies import parse_object
 from contracts.catalogue import ModelSpec
@@ -18,10 +19,10 @@ from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
 from inference.answer import Answer
 from inference.chunks import Chunks
-from inference.deltas import Coalescer, DeltaStream
+from inference.deltas import DeltaStream
 from inference.engine import Engine, EngineDied, EngineOverloaded, EngineStalled, Job, Step
 from inference.engine_time import SharedClock
-from inference.reply import ReplyAddresses
+from inference.frames import Frames
 from inference.stall import StallWatch
 
 log = structlog.get_logger()
@@ -80,35 +81,30 @@ class Generator:
         model: str,
         spec: ModelSpec,
         engine: Engine,
-        producer: AIOKafkaProducer,
-        addresses: ReplyAddresses,
-        coalescer: Coalescer,
+        frames: Frames,
         worker: str,
         stall_seconds: float = 600.0,
     ) -> None:
         self._model = model
         self._spec = spec
         self._engine = engine
-        self._producer = producer
-        self._addresses = addresses
-        self._coalescer = coalescer
+        self._frames = frames
         self._worker = worker
         self._stall_seconds = stall_seconds
         self._runs = count(1)
         self._clock = SharedClock()
 
-    async def run(self, assignment: Assignment) -> tuple[Completion, bytes]:
-        """The request's outcome, whatever happens to it. Raises EngineDied, and EngineStalled when it hung; closes the
-        engine's job when cancelled."""
+    async def run(self, assignment: Assignment, *, again: bool = False) -> tuple[Completion, bytes]:
+        """The request's outcome, whatever happens to it; `again`, when it may have been run before: then a stream goes
+        on where that left it. Raises EngineDied, EngineStalled when it hung, and KafkaError; closes the engine's job
+        when cancelled."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
-        deadline = assignment.work.deadline
-        if deadline is not None and run.started_at > deadline:
-            error = DeadlineExceeded("The request's deadline passed before it could start.")
-            return self._ended(run, Outcome.EXPIRED, error), error.body()
         try:
-            body = await self._generate(assignment, run)
-        except (EngineDied, EngineStalled):
+            body = await self._generate(assignment, run, again=again)
+        except (EngineDied, EngineStalled, KafkaError):
             raise
+        except DeadlineExceeded as error:
+            return self._ended(run, Outcome.EXPIRED, error), error.body()
         except MillraceError as error:
             self._log_failure(assignment, error)
             return self._ended(run, _outcome_of(error, run), error), error.body()
@@ -123,8 +119,9 @@ class Generator:
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         return self._ended(run, Outcome.FAILED, error), error.body()
 
-    async def _generate(self, assignment: Assignment, run: Run) -> bytes:
+    async def _generate(self, assignment: Assignment, run: Run, *, again: bool) -> bytes:
         work = assignment.work
+        job = assignment.job()
         chunks = Chunks(
             work.operation,
             assignment.key.idempotency_key,
@@ -134,14 +131,43 @@ class Generator:
         )
         if work.stream:
             run.deltas = await self._open_deltas(assignment, run, chunks)
+            if again:
+                job = await self._take_over(assignment, job, run, run.deltas)
+        if not run.answer.tokens:
+            _check_deadline(job, run)
+        if not run.answer.finish:
+            await self._work(job, run)
+        return chunks.response(run.answer)
+
+    async def _take_over(self, assignment: Assignment, job: Job, run: Run, deltas: DeltaStream) -> Job:
+        """The job as it is left to do: what its client was sent is already in the run's answer."""
+        work = assignment.work
+        at = await deltas.take_over()
+        place = TopicPartition(at.topic, at.partition)
+        since = min(work.admitted_at, work.accepted_at)
+        published = await self._frames.readback.published(place, at.offset, assignment.key.encode(), work.claim, since)
+        answer, finish = published.answer, published.answer.finish
+        if not (published.unbroken and answer.tokens):
+            return job
+        if finish:
+            run.answer = answer
+            answer.finish = replace(finish, prompt_tokens=finish.prompt_tokens or job.prompt_estimate)
+            deltas.go_on(published.prefix)
+        elif not answer.extra and self._engine.continues(job):
+            log.info("A stream goes on.", key=assignment.name, tokens=answer.tokens)
+            run.answer = answer
+            deltas.go_on(published.prefix)
+            return replace(job, prefix=published.prefix)
+        return job
+
+    async def _work(self, job: Job, run: Run) -> None:
         entered = self._clock.enter()
         try:
-            await self._collect(assignment.job(), run)
+            await self._collect(job, run)
         finally:
             run.engine_us = self._clock.leave(entered)
             if run.deltas:
-                self._coalescer.forget(run.deltas)
-        return chunks.response(run.answer)
+                self._frames.coalescer.forget(run.deltas)
 
     async def _collect(self, job: Job, run: Run) -> None:
         watch = StallWatch(self._stall_seconds)
@@ -153,7 +179,7 @@ class Generator:
                         run.first_token_at = _first_token_at(run, step)
                     if run.deltas:
                         watch.pause()  # Kafka may take its time
-                        await self._coalescer.add(run.deltas, step)
+                        await self._frames.coalescer.add(run.deltas, step)
                     watch.stepped()
         except TimeoutError as error:
             if not watch.expired:
@@ -170,8 +196,8 @@ class Generator:
             ("model", self._model.encode()),
             ("claim", work.claim.encode()),
         ]
-        address = await self._addresses.resolve(work.reply_to)
-        return DeltaStream(self._producer, address, assignment.key.encode(), chunks, headers)
+        address = await self._frames.addresses.resolve(work.reply_to)
+        return DeltaStream(self._frames.producer, address, assignment.key.encode(), chunks, headers)
 
     def _ended(self, run: Run, outcome: Outcome, error: MillraceError | None = None) -> Completion:
         finish = run.answer.finish
@@ -212,6 +238,12 @@ def _outcome_of(error: MillraceError, run: Run) -> Outcome:
     """What never ran leaves its key free: an overload, and a request that the engine finds unfit before any token."""
     unfit = isinstance(error, InvalidRequest) and not run.answer.tokens
     return Outcome.REJECTED if unfit or isinstance(error, EngineOverloaded) else Outcome.FAILED
+
+
+def _check_deadline(job: Job, run: Run) -> None:
+    """Before it touches the engine. Raises DeadlineExceeded."""
+    if job.deadline is not None and run.started_at > job.deadline:
+        raise DeadlineExceeded("The request's deadline passed before it could start.")
 
 
 def now_ms() -> int:

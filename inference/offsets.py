@@ -34,6 +34,10 @@ class OffsetTracker:
         self._running.remove(offset)
         self._done.add(offset)
 
+    def abandon(self, offset: int) -> None:
+        """It runs here no longer, unfinished: when it is delivered again it runs again."""
+        self._running.remove(offset)
+
     @property
     def position(self) -> int | None:
         """The offset to commit; None while nothing was delivered under this assignment."""

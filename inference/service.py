@@ -21,8 +21,10 @@ from contracts.topics import LANES, Topics
 from inference.consumer import ModelConsumer
 from inference.deltas import Coalescer
 from inference.engine import Engine, open_engine
+from inference.frames import Frames
 from inference.generation import Generator
 from inference.outbox import Outbox, die
+from inference.readback import Readback
 from inference.reply import ReplyAddresses
 from inference.solitude import Solitude
 
@@ -43,7 +45,10 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             await _check_topics(producer, settings, models)
             coalescer = Coalescer(settings.worker_coalesce_ms)
             stack.push_async_callback(coalescer.close)
-            consumers = _build(models, engines, producer, coalescer, settings)
+            readback = Readback(settings)
+            stack.push_async_callback(readback.close)
+            frames = Frames(producer, ReplyAddresses(producer, Topics.of(settings)), coalescer, readback)
+            consumers = _build(models, engines, frames, settings)
             await _serve(consumers, stop, settings.worker_drain_seconds)
         except KafkaError as error:
             raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap_servers} fails: {error!r}") from None
@@ -61,22 +66,14 @@ def choose_models(catalogue: Catalogue, names: str) -> dict[str, ModelSpec]:
 
 
 def _build(
-    models: dict[str, ModelSpec],
-    engines: Iterable[Engine],
-    producer: AIOKafkaProducer,
-    coalescer: Coalescer,
-    settings: Settings,
+    models: dict[str, ModelSpec], engines: Iterable[Engine], frames: Frames, settings: Settings
 ) -> list[ModelConsumer]:
     worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-    topics = Topics.of(settings)
-    addresses = ReplyAddresses(producer, topics)
-    outbox = Outbox(producer, topics)
+    outbox = Outbox(frames.producer, Topics.of(settings))
     solitude = Solitude()
     consumers = []
     for (model, spec), engine in zip(models.items(), engines, strict=True):
-        generator = Generator(
-            model, spec, engine, producer, addresses, coalescer, worker, settings.worker_stall_seconds
-        )
+        generator = Generator(model, spec, engine, frames, worker, settings.worker_stall_seconds)
         room = min(settings.worker_max_in_flight, engine.capacity or settings.worker_max_in_flight)
         consumers.append(ModelConsumer(model, settings, generator, outbox, room, die, solitude))
     return consumers

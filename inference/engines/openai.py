@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from contracts.catalogue import ModelSpec
 from contracts.errors import UpstreamFailed
 from contracts.settings import EngineName, Settings
-from inference.engine import Finish, Job, Step
+from inference.engine import Finish, Job, Prefix, Step
 from inference.engines.openai_errors import TooLate, TryAgain, explain, refuse, wait_before_retry
 from inference.engines.sse import sse_data
 
@@ -33,6 +33,7 @@ class OpenAIEngine:
     def __init__(self, model: str, spec: ModelSpec, settings: Settings) -> None:
         self._source = spec.source or model
         self._attempts = settings.openai_attempts
+        self._continues = settings.openai_continues
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         self._client = httpx.AsyncClient(
             base_url=settings.openai_base_url,
@@ -47,7 +48,15 @@ class OpenAIEngine:
     async def close(self) -> None:
         await self._client.aclose()
 
+    def continues(self, job: Job) -> bool:
+        """Where the operator says that the upstream can; not within a grammar, nor when it parses tool calls."""
+        plain = (job.body.get("response_format") or {}).get("type", "text") == "text"
+        return self._continues and plain and not job.body.get("tools")
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        if job.prefix and job.max_tokens and job.prefix.tokens >= job.max_tokens:
+            yield Step("", 0, Finish("length", job.prompt_estimate, job.prefix.tokens))
+            return
         async with self._open(job) as chunks:
             reading = _Reading(job, self._source)
             async for chunk in chunks:
@@ -92,7 +101,26 @@ class OpenAIEngine:
     def _body(self, job: Job) -> dict[str, Any]:
         theirs = {name: value for name, value in job.body.items() if name not in _OURS}
         options = (job.body.get("stream_options") or {}) | {"include_usage": True}
+        if self._continues and job.stream:
+            options["continuous_usage_stats"] = True  # so that each frame tells its tokens exactly
+        if job.prefix:
+            theirs |= _rest_of(job, job.prefix)
         return theirs | {"model": self._source, "stream": True, "stream_options": options}
+
+
+def _rest_of(job: Job, prefix: Prefix) -> dict[str, Any]:
+    """Fields that ask for what follows the prefix. Source: vLLM's and SGLang's "extra parameters" of both endpoints."""
+    fields: dict[str, Any] = {}
+    if job.operation == "chat":
+        begun = {"role": "assistant", "content": prefix.text}
+        fields["messages"] = [*job.body["messages"], begun]
+        fields |= {"add_generation_prompt": False, "continue_final_message": True}
+    else:
+        fields["prompt"] = job.body["prompt"] + prefix.text
+    for name in ("max_tokens", "max_completion_tokens"):
+        if job.body.get(name):
+            fields[name] = job.body[name] - prefix.tokens
+    return fields
 
 
 class _Stream:
@@ -155,6 +183,7 @@ class _Reading:
         self._chat = job.operation == "chat"
         self._prompt_estimate = job.prompt_estimate
         self._source = source
+        self._begun = job.prefix.tokens if job.prefix else 0
         self._tokens = 0  # chunks with content: the count when the upstream gives no usage
         self._usage: dict[str, Any] | None = None
         self._reason = ""
@@ -172,19 +201,22 @@ class _Reading:
         text, extra = self._content(choice)
         if not (text or extra):
             return None
-        self._tokens += 1
-        return Step(text, 1, extra=extra or None, logprobs=choice.get("logprobs"))
+        counted = (chunk.get("usage") or {}).get("completion_tokens") or self._tokens + 1
+        tokens, self._tokens = counted - self._tokens, counted
+        return Step(text, tokens, extra=extra or None, logprobs=choice.get("logprobs"))
 
     def last(self) -> Step:
         if not self._reason:
             raise UpstreamFailed("The upstream ended its answer without a finish_reason.")
         usage = self._usage or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        asked = usage.get("prompt_tokens", 0) - self._begun  # what was begun was sent as a part of the prompt
+        prompt_tokens = asked if asked > 0 else self._prompt_estimate
         finish = Finish(
             self._reason,
-            prompt_tokens=usage.get("prompt_tokens") or self._prompt_estimate,
-            completion_tokens=usage.get("completion_tokens") or self._tokens,
-            cached_tokens=cached,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=self._begun + (usage.get("completion_tokens") or self._tokens),
+            cached_tokens=min(cached, prompt_tokens),
             model_version="" if self._version == self._source else self._version,
         )
         return Step("", 0, finish)

@@ -30,6 +30,7 @@ class SyntheticEngine:
         self._model = model
         self._spec = spec
         self._faults = settings.synthetic_faults
+        self._sampling = settings.synthetic_sampling
         self._instant = not (timing.step_us or timing.prefill_us_per_token or timing.decode_us_per_sequence)
         self._cache = PrefixCache(timing.kv_tokens)
         self._arrived = asyncio.Event()
@@ -45,18 +46,21 @@ class SyntheticEngine:
             self._steps.cancel()
             await asyncio.wait({self._steps})
 
+    def continues(self, job: Job) -> bool:  # noqa: ARG002
+        return True
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         script, finish = self._decide(job)
         fault = _scripted_fault(job.body) if self._faults else None
         if fault == "overload":
             raise EngineOverloaded("The engine is overloaded, as the request's metadata.synthetic_fault asked.")
         sequence = None if self._instant else self._enter(job, finish)
-        total, sent = len(script.words), 0
+        total, sent = len(script.words), _begun(job)
+        begun = sent
         try:
             while True:
-                produced = min(
-                    await _progress(sequence) if sequence else 1 if job.stream and not sent else total, total
-                )
+                more = await _progress(sequence) if sequence else 1 if job.stream and not sent else total
+                produced = max(min(begun + more, total), begun)
                 last = produced == total
                 if fault and (sent or last):
                     await _break(fault)
@@ -72,7 +76,9 @@ class SyntheticEngine:
         """The whole answer, before its time. Raises ContextLengthExceeded."""
         prompt_tokens = job.prompt_estimate
         space = check_context(prompt_tokens, job.max_tokens, self._spec.context_tokens)
-        script = write_script(job.fingerprint, job.body, job.max_tokens, min(space, self._spec.default_output_tokens))
+        default = min(space, self._spec.default_output_tokens)
+        words = os.urandom(16) if self._sampling and _is_sampled(job.body) else job.fingerprint.encode()
+        script = write_script(job, default, words)
         if prompt_tokens + len(script.words) > self._spec.synthetic.kv_tokens:
             raise ContextLengthExceeded("The prompt and its answer don't fit into this engine's KV cache together.")
         prompt = prompt_text(job.operation, job.body).encode()
@@ -80,11 +86,12 @@ class SyntheticEngine:
         return script, Finish(script.reason, prompt_tokens, len(script.words), cached)
 
     def _enter(self, job: Job, finish: Finish) -> Sequence:
-        output = max(finish.completion_tokens, 1)
+        begun = _begun(job)
+        output = max(finish.completion_tokens - begun, 1)
         sequence = Sequence(
-            prompt=finish.prompt_tokens - finish.cached_tokens,
+            prompt=finish.prompt_tokens - finish.cached_tokens + begun,
             output=output,
-            kv=finish.prompt_tokens + output,
+            kv=finish.prompt_tokens + begun + output,
             priority=job.priority,
             every_token=job.stream,
         )
@@ -111,6 +118,15 @@ async def _progress(sequence: Sequence) -> int:
     await sequence.news.wait()
     sequence.news.clear()
     return sequence.produced
+
+
+def _begun(job: Job) -> int:
+    """Tokens of the answer that an earlier run has published."""
+    return job.prefix.tokens if job.prefix else 0
+
+
+def _is_sampled(body: dict[str, Any]) -> bool:
+    return bool(body.get("temperature")) and body.get("seed") is None
 
 
 def _scripted_fault(body: dict[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 from contracts.envelope import Operation
+from inference.engine import Job
 
 MARK = "[synthetic]"  # the first word of every answer: nobody should take it for a model's
 _VOCABULARY = """
@@ -27,16 +28,21 @@ class Script(NamedTuple):
         return f" {piece}" if start and piece else piece
 
 
-def write_script(fingerprint: str, body: dict[str, Any], max_tokens: int | None, default_tokens: int) -> Script:
-    """`max_tokens` words (finish `length`) or, without it, 1 to `default_tokens` of them (finish `stop`)."""
-    seed = fingerprint.encode()
-    if max_tokens is None:
-        length = 1 + int.from_bytes(hashlib.blake2b(seed, digest_size=4).digest()) % default_tokens
+def write_script(job: Job, default_tokens: int, seed: bytes) -> Script:
+    """`max_tokens` words (finish `length`) or, without it, 1 to `default_tokens` of them (finish `stop`). `seed` picks
+    those that no prefix gives."""
+    if job.max_tokens is None:
+        digest = hashlib.blake2b(job.fingerprint.encode(), digest_size=4).digest()
+        length = 1 + int.from_bytes(digest) % default_tokens
     else:
-        length = max_tokens
+        length = job.max_tokens
     picks = hashlib.shake_128(seed).digest(length - 1)
-    script = Script([MARK, *[_WORDS[pick & 63] for pick in picks]], "stop" if max_tokens is None else "length")
-    stop = body.get("stop")
+    words = [MARK, *[_WORDS[pick & 63] for pick in picks]]
+    if job.prefix:
+        begun = job.prefix.text.split()
+        words[: len(begun)] = begun
+    script = Script(words, "stop" if job.max_tokens is None else "length")
+    stop = job.body.get("stop")
     return _cut(script, [stop] if isinstance(stop, str) else stop) if stop else script
 
 

@@ -17,7 +17,14 @@ from contracts.catalogue import ModelSpec
 from contracts.errors import ConfigError, EngineFailed, InvalidRequest
 from contracts.settings import EngineName, Settings
 from inference.engine import EngineDied, Finish, Job, Step, check_context
-from inference.engines.vllm_request import client_errors, completion_logprobs, render_prompt, sampling_params
+from inference.engines.vllm_request import (
+    client_errors,
+    completion_logprobs,
+    output_tokens,
+    prefix_tokens,
+    render_prompt,
+    sampling_params,
+)
 
 _ENDS = {"stop", "length"}  # any other finish_reason means that vLLM gave up
 
@@ -71,17 +78,27 @@ class VllmEngine:
         if llm:
             llm.shutdown()
 
+    def continues(self, job: Job) -> bool:
+        """A grammar can't be entered in its middle."""
+        return bool((job.body.get("response_format") or {}).get("type", "text") == "text")
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         from vllm import TokensPrompt  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
         tokens = await loop.run_in_executor(self._tokenizing, render_prompt, self._tokenizer, job)
-        params = sampling_params(job, check_context(len(tokens), job.max_tokens, self._context_tokens))
+        space = check_context(len(tokens), job.max_tokens, self._context_tokens)
+        begun = await loop.run_in_executor(self._tokenizing, prefix_tokens, self._tokenizer, job)
+        longest, produced = output_tokens(job, space), len(begun)
+        if produced >= longest:
+            yield Step("", 0, Finish("length", len(tokens), produced))
+            return
+        params = sampling_params(job, longest, produced)
         name = f"{job.key}-{next(self._requests)}"
-        produced = 0
         try:
-            outputs = self._llm.generate(TokensPrompt(prompt_token_ids=tokens), params, name, priority=job.priority)
+            prompt = TokensPrompt(prompt_token_ids=[*tokens, *begun])
+            outputs = self._llm.generate(prompt, params, name, priority=job.priority)
             async with aclosing(outputs):
                 async for output in outputs:
                     completion = output.outputs[0]
@@ -89,8 +106,9 @@ class VllmEngine:
                     yield Step(
                         completion.text,
                         len(completion.token_ids),
-                        _finish(output, produced) if output.finished else None,
+                        _finish(output, len(tokens), produced) if output.finished else None,
                         logprobs=completion_logprobs(completion, params.logprobs or 0),
+                        token_ids=completion.token_ids,
                     )
         except EngineDeadError as error:
             raise EngineDied("vLLM's engine process is gone.") from error
@@ -98,15 +116,15 @@ class VllmEngine:
             raise InvalidRequest(str(error)) from error
 
 
-def _finish(output: Any, produced: int) -> Finish:
+def _finish(output: Any, prompt_tokens: int, produced: int) -> Finish:
     reason = output.outputs[0].finish_reason
     if reason not in _ENDS:
         raise EngineFailed("The engine stopped in the middle of the answer.")
     latency = output.metrics.first_token_latency if output.metrics else 0.0  # seconds
     return Finish(
         reason,
-        prompt_tokens=len(output.prompt_token_ids),
+        prompt_tokens=prompt_tokens,
         completion_tokens=produced,
-        cached_tokens=output.num_cached_tokens or 0,
+        cached_tokens=min(output.num_cached_tokens or 0, prompt_tokens),
         first_token_us=round(latency * 1e6) if latency > 0 else None,
     )

@@ -6,6 +6,7 @@ from typing import Any
 from contracts.errors import InvalidRequest
 from inference.engine import Job
 
+_HELD_BACK_TOKENS = 64
 _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 _SAMPLING = (
     "temperature",
@@ -56,21 +57,40 @@ def render_prompt(tokenizer: Any, job: Job) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def sampling_params(job: Job, space: int) -> Any:
-    """vLLM's SamplingParams; `space` is how many tokens the context has left. Raises InvalidRequest."""
+def prefix_tokens(tokenizer: Any, job: Job) -> list[int]:
+    """The tokens after which an answer goes on: those that were sampled, as far as their text was published (what may
+    become a stop string, or is half a character, is held back); else the text's own."""
+    if job.prefix is None:
+        return []
+    text, ids = job.prefix.text, list(job.prefix.token_ids or ())
+    plain = job.body.get("skip_special_tokens") is not False
+    for end in range(len(ids), max(len(ids) - _HELD_BACK_TOKENS, 0), -1):
+        if tokenizer.decode(ids[:end], skip_special_tokens=plain) == text:
+            return ids[:end]
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def output_tokens(job: Job, space: int) -> int:
+    """The longest answer, when the context has space for so many tokens beside the prompt."""
+    return job.max_tokens or (space if job.operation == "chat" else min(space, _COMPLETION_TOKENS))
+
+
+def sampling_params(job: Job, longest: int, begun: int = 0) -> Any:
+    """vLLM's SamplingParams for an answer of `longest` tokens, `begun` of which are there. Raises InvalidRequest."""
     from vllm import SamplingParams  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
 
     body = job.body
-    default = space if job.operation == "chat" else min(space, _COMPLETION_TOKENS)
     chosen = {name: body[name] for name in _SAMPLING if body.get(name) is not None}
     refusals: tuple[type[Exception], ...] = (*client_errors(), ValueError)
     try:
         if body.get("logit_bias"):
             chosen["logit_bias"] = {int(token): float(bias) for token, bias in body["logit_bias"].items()}
+        if begun and "min_tokens" in chosen:
+            chosen["min_tokens"] = max(chosen["min_tokens"] - begun, 0)
         return SamplingParams(
             **chosen,
-            max_tokens=job.max_tokens or default,
+            max_tokens=longest - begun,
             logprobs=_wanted_logprobs(job),
             structured_outputs=_structure(body.get("response_format")),
             output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,

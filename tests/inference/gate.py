@@ -13,8 +13,10 @@ from contracts.topics import Topics
 from inference.consumer import ModelConsumer
 from inference.deltas import Coalescer
 from inference.engine import Engine, Finish, Job, Step
+from inference.frames import Frames
 from inference.generation import Generator
 from inference.outbox import Outbox
+from inference.readback import Readback
 from inference.reply import ReplyAddresses
 from inference.solitude import Solitude
 from tests.inference.harness import MODEL
@@ -38,6 +40,9 @@ class GateEngine:
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def continues(self, job: Job) -> bool:  # noqa: ARG002
+        return False
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         self.started.append(job.key)
@@ -81,10 +86,9 @@ async def open_station(
     topics = Topics.of(settings)
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         coalescer = Coalescer(settings.worker_coalesce_ms)
-        addresses = ReplyAddresses(producer, topics)
-        generator = Generator(
-            MODEL, ModelSpec(), engine, producer, addresses, coalescer, worker, settings.worker_stall_seconds
-        )
+        readback = Readback(settings)
+        frames = Frames(producer, ReplyAddresses(producer, topics), coalescer, readback)
+        generator = Generator(MODEL, ModelSpec(), engine, frames, worker, settings.worker_stall_seconds)
         station = Station(producer)
         consumer = ModelConsumer(
             MODEL, settings, generator, Outbox(producer, topics), room, lambda _: station.died.set(), Solitude()
@@ -100,3 +104,4 @@ async def open_station(
             await asyncio.wait({station.task})
             await consumer.stop(drain)
             await coalescer.close()
+            await readback.close()

@@ -71,9 +71,10 @@ async def test_the_first_token_comes_alone_when_streamed() -> None:
 
 @given(st.integers(1, 19), st.booleans())
 def test_stop_ends_the_answer_before_the_stop_string(stop_at: int, alone: bool) -> None:
-    whole = write_script("seed", {}, 20, 100)
+    whole = write_script(make_job(chat(max_tokens=20)), 100, b"seed")
     stop = whole.words[stop_at]
-    cut = write_script("seed", {"stop": stop if alone else ["never said", stop]}, 20, 100)
+    stops = stop if alone else ["never said", stop]
+    cut = write_script(make_job(chat(max_tokens=20, stop=stops)), 100, b"seed")
     assert cut.reason == "stop"
     assert stop not in cut.text(0, 20)
     assert whole.text(0, 20).startswith(cut.text(0, 20))

@@ -1,0 +1,178 @@
+"""The partitions that a worker holds: how far it is in each, what Kafka knows of that, what earlier holders left."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from contracts.settings import Settings
+from inference.attempts import Trail
+from inference.claims import Place
+from inference.offsets import OffsetTracker
+
+log = structlog.get_logger()
+_RETRY_SECONDS = 0.1
+
+
+class Holding:
+    """Of one model's consumer. `room` is the most that it runs at once."""
+
+    def __init__(self, model: str, consumer: AIOKafkaConsumer, settings: Settings, room: int) -> None:
+        self._model = model
+        self._consumer = consumer
+        self._room = room
+        self._commit_seconds = settings.worker_commit_interval_ms / 1000
+        self._proof_seconds = settings.worker_session_timeout_ms / 2000
+        self._name = secrets.token_hex(4)
+        self._clock = asyncio.get_running_loop().time
+        self._trackers: dict[TopicPartition, OffsetTracker] = {}
+        self._trails: dict[TopicPartition, Trail] = {}
+        self._floors: dict[TopicPartition, int] = {}  # positions at the time of the assignment
+        self._kept: set[TopicPartition] = set()  # held by nobody else since the last assignment
+        self._held = False  # what the commits' texts say
+        self._dealt = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._committed: dict[TopicPartition, object] = {}
+        self._committing = asyncio.Lock()
+        self._proved_at = 0.0  # when a commit was sent that Kafka took
+
+    @property
+    def dealing(self) -> bool:
+        """From one assignment to the next nothing may start."""
+        return not self._dealt.is_set()
+
+    async def take_over(self, assigned: Iterable[TopicPartition]) -> None:
+        """These are ours now: learns what earlier workers died on, and says that from now on they are held."""
+        partitions = list(assigned)
+        self._committed.clear()
+        self._trails.clear()
+        self._floors.clear()
+        for partition in partitions:
+            self._trackers.setdefault(partition, OffsetTracker()).assigned()
+        self._held = True
+        try:
+            await self._read_trails(partitions)
+        except KafkaError as error:
+            log.warning("What earlier workers died on is unknown.", model=self._model, error=repr(error))
+        self._kept = {partition for partition, trail in self._trails.items() if trail.holder == self._name}
+        await self.commit()
+        self._dealt.set()
+
+    async def leave(self) -> None:
+        """What is finished is committed, and that this worker lives: what it runs is nobody's crash."""
+        self._dealt.clear()
+        self._held = False
+        await self.commit()
+
+    def lost(self, partition: TopicPartition) -> bool:
+        """Whether somebody else holds it, or may have held it since the assignment before."""
+        return partition not in self._kept
+
+    def deliver(self, place: Place) -> bool:
+        """A record has come. False when it runs or ran here already."""
+        if self._trackers[place.partition].deliver(place.offset):
+            return True
+        self._finished.set()  # it may have ended between two assignments: only now can that be committed
+        return False
+
+    def finish(self, places: Iterable[Place]) -> None:
+        for place in places:
+            self._trackers[place.partition].finish(place.offset)
+            if trail := self._trails.get(place.partition):
+                trail.finish(place.offset)
+        self._finished.set()
+
+    def abandon(self, places: Iterable[Place]) -> None:
+        """They run here no longer, unfinished: whoever holds them will get them anew."""
+        for place in places:
+            self._trackers[place.partition].abandon(place.offset)
+
+    def tries(self, place: Place) -> int:
+        """Crashes that it may have caused."""
+        trail = self._trails.get(place.partition)
+        return trail.tries(place.offset) if trail else 0
+
+    def may_have_begun(self, place: Place) -> bool:
+        """Before it came to us."""
+        trail = self._trails.get(place.partition)
+        return trail.may_have_begun(place.offset) if trail else True
+
+    async def mark_start(self, place: Place) -> None:
+        """Returns when Kafka knows that it runs: if this worker dies now, that counts."""
+        if trail := self._trails.get(place.partition):
+            trail.start(place.offset)
+            await self.commit()
+
+    async def until_ours(self) -> None:
+        """Returns when nobody else can have been given what we hold: Kafka has just taken a commit from us, within less
+        than the silence after which it gives a worker's partitions away."""
+        while self.dealing or self._clock() - self._proved_at > self._proof_seconds:
+            await self._dealt.wait()
+            if not await self.commit(anyway=True):
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def commit_regularly(self) -> None:
+        while True:
+            await self._finished.wait()
+            self._finished.clear()
+            await self.commit()
+            await asyncio.sleep(self._commit_seconds)
+
+    async def commit(self, *, anyway: bool = False) -> bool:
+        """Positions that moved, of partitions that are ours; `anyway`, also those that didn't. Whether Kafka took them:
+        a commit that fails is made again with the next one."""
+        async with self._committing:
+            positions: dict[TopicPartition, int] = {}
+            states: dict[TopicPartition, object] = {}
+            for partition in self._consumer.assignment():
+                position = self._position(partition)
+                trail = self._trails.get(partition)
+                state = (position, self._held, trail and trail.state)
+                if position is not None and (anyway or state != self._committed.get(partition)):
+                    positions[partition], states[partition] = position, state
+            return bool(positions) and await self._commit_positions(positions, states)
+
+    async def _read_trails(self, assigned: list[TopicPartition]) -> None:
+        # The public `committed()` leaves out the text that was committed with the offset.
+        found = await self._consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001
+        starts = await self._consumer.beginning_offsets(assigned)
+        ends = await self._consumer.end_offsets(assigned)
+        for partition in assigned:
+            kept = found.get(partition)
+            position = kept.offset if kept and kept.offset >= 0 else starts[partition]
+            trail = Trail.take_over(kept.metadata if kept else "", position, ends[partition], self._room)
+            if trail.died:
+                log.warning("The worker before died.", topic=partition.topic, partition=partition.partition)
+            self._floors[partition], self._trails[partition] = position, trail
+
+    def _position(self, partition: TopicPartition) -> int | None:
+        tracker = self._trackers.get(partition)
+        position = tracker.position if tracker else None
+        return self._floors.get(partition) if position is None else position
+
+    def _text(self, partition: TopicPartition, position: int) -> str:
+        """What the next worker must know if this one dies."""
+        trail = self._trails.get(partition) or Trail()
+        return trail.text(position, self._trackers[partition].begun, held=self._held, by=self._name)
+
+    async def _commit_positions(
+        self, positions: dict[TopicPartition, int], states: dict[TopicPartition, object]
+    ) -> bool:
+        sent_at = self._clock()
+        try:
+            await self._consumer.commit({p: (offset, self._text(p, offset)) for p, offset in positions.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("Commit refused: the partitions moved.", model=self._model, error=repr(error))
+        except KafkaError as error:
+            log.warning("Commit failed.", model=self._model, error=repr(error))
+            self._finished.set()
+        else:
+            self._proved_at = sent_at
+            self._committed.update(states)
+            for partition, position in positions.items():
+                self._trackers[partition].committed(position)
+            return True
+        return False

@@ -1,0 +1,100 @@
+"""A stream survives its worker: the next one goes on from what was published, where a model would say other words."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from contracts.frames import Frame, FrameKind
+from contracts.settings import Settings
+from ingress.frame import RawFrame
+from ingress.stream import AnswerStream
+from millrace.service_process import ServiceProcess
+from tests.inference.harness import Bench, open_bench, worker_process, write_routes
+from tests.inference.harness import Outcome as Ended
+from tests.inference.jobs import chat
+from tests.support.frames import Heard, hear
+
+pytestmark = pytest.mark.broker
+TOKENS = 60
+STREAMS = 12
+
+
+@dataclass
+class Two:
+    """The worker that has the streams, and the one that shall have them."""
+
+    first: ServiceProcess
+    second: ServiceProcess
+
+    async def kill(self) -> None:
+        self.first.kill()
+        await self.first.wait()
+        await self.second.start()
+
+    async def terminate(self) -> None:
+        await self.first.stop()
+        await self.second.start()
+
+    async def join(self) -> None:
+        await self.second.start()
+
+    async def freeze(self) -> None:
+        self.signal_first(signal.SIGSTOP)
+        await self.second.start()
+
+    def signal_first(self, number: signal.Signals) -> None:
+        assert self.first.pid is not None
+        os.kill(self.first.pid, number)
+
+
+@pytest.mark.parametrize("fault", [Two.kill, Two.terminate, Two.join, Two.freeze])
+async def test_what_a_client_was_sent_is_how_the_answer_begins(
+    settings: Settings, tmp_path: Path, fault: Callable[[Two], Awaitable[None]]
+) -> None:
+    settings = settings.model_copy(update={"routes_file": write_routes(tmp_path, step_us=40_000)})
+    own = {"synthetic_sampling": "true", "worker_drain_seconds": "0.1"}
+    two = Two(worker_process(settings, tmp_path, "first", **own), worker_process(settings, tmp_path, "second", **own))
+    names = [f"acme:k{number}" for number in range(STREAMS)]
+    async with open_bench(settings) as bench:
+        await two.first.start()
+        for number, name in enumerate(names):
+            body = chat(f"{number}", max_tokens=TOKENS, stream=True, temperature=0.7)
+            await bench.put(name, body, claim=f"0.{number}")
+        await bench.log.until(lambda: all(len(bench.log.frames_of(name)) >= 5 for name in names))
+        await fault(two)
+        if fault is Two.freeze:
+            await bench.log.completed(1)
+            two.signal_first(signal.SIGCONT)
+        await bench.log.answered(names, seconds=60)
+        await bench.put("acme:last", claim="0.99")
+        await bench.log.answered(["acme:last"], seconds=60)
+        await two.second.stop()
+        if fault in (Two.join, Two.freeze):
+            await two.first.stop()
+    for name in names:
+        answer = next(one for one in bench.log.completions if one.key == name)
+        heard = client(bench, name, answer)
+        assert (heard.error, heard.done, heard.text) == (None, True, answer.text)
+        assert answer.completion.completion_tokens == TOKENS == len(answer.text.split())
+        assert answer.completion.position == len(answer.text)
+    assert went_on(bench, names)
+
+
+def client(bench: Bench, name: str, answer: Ended) -> Heard:
+    """Who reads the frames in their order, then the final one as settle writes it of the first outcome."""
+    stream = AnswerStream()
+    ended = answer.completion
+    final = Frame(kind=FrameKind.FINAL, run=ended.run, sequence=ended.sequence, position=ended.position)
+    deltas = [RawFrame(dict(record.headers), record.value) for record, _ in bench.log.frames_of(name)]
+    events = [stream.feed(frame) for frame in deltas]
+    return hear(b"".join(events) + stream.feed(RawFrame(dict(final.to_headers()), answer.record.value)))
+
+
+def went_on(bench: Bench, names: list[str]) -> list[str]:
+    """Those whose second run began in the middle."""
+    firsts = {name: [frame for record, frame in bench.log.frames_of(name) if frame.sequence == 1] for name in names}
+    return [name for name, runs in firsts.items() if len(runs) > 1 and runs[-1].position > len("[synthetic] ")]
