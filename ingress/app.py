@@ -12,6 +12,7 @@ from contracts.errors import error_body
 from ingress import documentation
 from ingress.answers import json_answer
 from ingress.completions import create_chat_completion, create_completion
+from ingress.events import get_events
 from ingress.gateway import Gateway
 from ingress.health import healthz, readyz
 from ingress.models import get_model, list_models
@@ -22,6 +23,7 @@ _ROUTES: list[tuple[str, str, Any, dict[str, Any]]] = [
     # in the order of their traffic: routing tries one after the other
     ("POST", "/v1/chat/completions", create_chat_completion, documentation.CHAT),
     ("POST", "/v1/completions", create_completion, documentation.COMPLETION),
+    ("GET", "/v1/requests/{key:path}/events", get_events, documentation.EVENTS),
     ("GET", "/v1/requests/{key:path}", get_request, documentation.REQUEST),
     ("GET", "/v1/models", list_models, documentation.MODELS),
     ("GET", "/v1/models/{id:path}", get_model, documentation.MODEL),

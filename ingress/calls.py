@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from starlette.types import Receive
 
 from contracts.headers import RawHeaders
-from ingress.frame import RawFrame
+from ingress.frame import DELTA, RawFrame
+
+MOST_HELD_BYTES = 262_144  # of one caller's chunks: more wait in Kafka for a client that reads slowly
 
 
 class FrameRecord(Protocol):
@@ -25,15 +27,30 @@ class FrameRecord(Protocol):
 class Call:
     """One caller that waits. A context manager: frames for it are kept from opening to closing."""
 
-    __slots__ = ("_calls", "_frames", "_timer", "_until", "_waiter", "_watcher", "ids", "key", "over", "record")
+    __slots__ = (
+        "_calls",
+        "_frames",
+        "_held_bytes",
+        "_timer",
+        "_until",
+        "_waiter",
+        "_watcher",
+        "ids",
+        "key",
+        "lagging",
+        "over",
+        "record",
+    )
 
     def __init__(self, calls: "Calls", key: bytes, ce_ids: Iterable[str]) -> None:
         self.key = key
         self.ids = {ce_id.encode() for ce_id in ce_ids}  # of the records that ask on its behalf
         self.record: tuple[bytes, RawHeaders] | None = None  # what was asked, once Kafka has it
         self.over = False  # nobody waits any longer: the client has gone, or this process must stop
+        self.lagging = False  # deltas were passed over, since the client didn't take those before them
         self._calls = calls
         self._frames: list[RawFrame] = []
+        self._held_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -44,6 +61,10 @@ class Call:
         self._watcher = asyncio.create_task(self._watch(receive))
 
     def push(self, frame: RawFrame) -> None:
+        if self._held_bytes > MOST_HELD_BYTES and frame.kind == DELTA:
+            self.lagging = True
+            return
+        self._held_bytes += len(frame.value)
         self._frames.append(frame)
         self._wake()
 
@@ -62,7 +83,13 @@ class Call:
             finally:
                 self._waiter = None
         frames, self._frames = self._frames, []
+        if not self.lagging:  # else a gap would come
+            self._held_bytes = 0
         return frames
+
+    def take_in_again(self) -> None:
+        """Lag no longer: what was passed over will come again."""
+        self.lagging, self._held_bytes = False, 0
 
     async def last_frame(self, until: float) -> RawFrame | None:
         """The frame that ends the request; None when `until` came first or the wait is over."""
@@ -115,6 +142,9 @@ class Call:
             self._waiter.set_result(None)
 
 
+AnyCall = TypeVar("AnyCall", bound=Call)
+
+
 class Calls:
     """The callers of this process, by record key. Several may wait for one request."""
 
@@ -127,9 +157,12 @@ class Calls:
 
     def open(self, key: bytes, *ce_ids: str) -> Call:
         """A caller of the request `key`, who is also told what answers one of these records alone."""
-        call = Call(self, key, ce_ids)
+        return self.enter(Call(self, key, ce_ids))
+
+    def enter(self, call: AnyCall) -> AnyCall:
+        """From now on it is told."""
         call.over = self._over
-        self._by_key.setdefault(key, []).append(call)
+        self._by_key.setdefault(call.key, []).append(call)
         return call
 
     def close(self, call: Call) -> None:

@@ -15,12 +15,13 @@ from contracts.frames import RequestState
 from ingress.answers import Answer, RawHttpHeaders, frame_answer, frame_headers, json_answer, key_headers, location
 from ingress.attribution import envelope
 from ingress.calls import Call
+from ingress.events import resume
 from ingress.frame import ERROR, STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
 from ingress.identity import Identity, derive, identify
 from ingress.preferences import Preferences, prefer
 from ingress.route import read_body
-from ingress.sse import EventStream
+from ingress.sse import EventStream, Patience
 from ingress.stream import AnswerStream
 
 _VERDICT_SECONDS = 1.0  # how long a 202 waits to hear whether the key is free: streams that are away don't hold it up
@@ -45,6 +46,8 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
     asked = describe(body, operation)
     gateway.check_model(asked.request.model)
     identity = derive(request.scope, identity, asked.digest.fingerprint)
+    if asked.digest.stream and b"last-event-id" in headers:
+        return await resume(request, identity, asked.digest)
     ce_id = identity.key.idempotency_key if identity.generated else str(ULID())
     record = envelope(caller, asked, headers, gateway.origin(ce_id, RequestType.REQUEST))
     call = gateway.calls.open(identity.key.encode(), ce_id)
@@ -66,6 +69,7 @@ class _Accepted:
     preferences: Preferences
     headers: RawHttpHeaders
     wait_seconds: float
+    heartbeat_seconds: float
     started: float  # loop time, seconds
 
     @classmethod
@@ -77,7 +81,8 @@ class _Accepted:
             headers.append((b"preference-applied", applied.encode()))
         wait = preferences.wait_seconds
         wait_seconds = settings.ingress_wait_seconds if wait is None else wait
-        return cls(identity, asked, call, preferences, headers, wait_seconds, started)
+        heartbeat_seconds = settings.ingress_heartbeat_seconds
+        return cls(identity, asked, call, preferences, headers, wait_seconds, heartbeat_seconds, started)
 
     async def respond(self, request: Request) -> ASGIApp:
         if self.preferences.respond_async and self.preferences.wait_seconds is None:
@@ -124,7 +129,8 @@ class _Accepted:
             return frame_answer(first, self.headers)
         stream = AnswerStream(include_usage=self.asked.digest.include_usage)
         headers = [*self.headers, *frame_headers(first), self._timing()]
-        return EventStream(self.call, stream, frames, headers, self.wait_seconds, self._still_running())
+        patience = Patience(self.heartbeat_seconds, self.wait_seconds, self._still_running())
+        return EventStream(self.call, stream, frames, headers, patience)
 
     async def _first_frames(self) -> list[RawFrame]:
         telling: list[RawFrame] = []

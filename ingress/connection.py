@@ -14,6 +14,7 @@ from contracts.envelope import ReplyTo
 from contracts.settings import Settings
 from contracts.topics import Topics
 from ingress.gateway import Gateway
+from ingress.kafka_history import KafkaHistory
 from ingress.kafka_log import KafkaRequestLog
 from ingress.link import Link
 from ingress.tail import Tail
@@ -27,12 +28,21 @@ LAST_RECORDS_SECONDS = 5.0
 class Connection:
     """Made by `connect`; `run` keeps it alive."""
 
-    def __init__(self, gateway: Gateway, requests: KafkaRequestLog, link: Link, keys: Tail, frames: Tail) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        requests: KafkaRequestLog,
+        link: Link,
+        keys: Tail,
+        frames: Tail,
+        history: KafkaHistory,
+    ) -> None:
         self.gateway = gateway
         self._requests = requests
         self._link = link
         self._keys = keys
         self._frames = frames
+        self._history = history
 
     @classmethod
     async def open(cls, settings: Settings, catalogue: Catalogue) -> Self:
@@ -47,6 +57,8 @@ class Connection:
             partition = random.randrange(await requests.partitions(topics.responses))  # noqa: S311
             reply_to = ReplyTo(topics.responses, partition)
             gateway = Gateway(settings, catalogue, requests, str(reply_to))
+            gateway.history = history = KafkaHistory(settings, requests.partitions)
+            undo.push_async_callback(history.close)
             keys = Tail(settings, TopicPartition(topics.api_keys, 0), "beginning", gateway.keyring.apply)
             undo.push_async_callback(keys.stop)
             await keys.start()
@@ -55,7 +67,7 @@ class Connection:
             undo.push_async_callback(frames.stop)
             await frames.start()
             undo.pop_all()
-        return cls(gateway, requests, link, keys, frames)
+        return cls(gateway, requests, link, keys, frames, history)
 
     async def run(self) -> None:
         """Runs until cancelled. Raises StackError when Kafka's client can't go on."""
@@ -75,7 +87,7 @@ class Connection:
 
     async def close(self) -> None:
         await self._requests.stop(LAST_RECORDS_SECONDS)
-        await asyncio.gather(self._frames.stop(), self._keys.stop())
+        await asyncio.gather(self._frames.stop(), self._keys.stop(), self._history.close())
 
 
 async def connect(settings: Settings, catalogue: Catalogue, stop: asyncio.Event) -> Connection | None:

@@ -44,6 +44,9 @@ def _options(  # noqa: PLR0913, PLR0917 - one for each header
         Lane | None, Header(description="`batch` fills what `interactive` leaves; so does `service_tier: flex`")
     ] = None,
     traceparent: Annotated[str | None, Header(description="W3C trace context")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="go on with a stream after this event, instead of asking anew")
+    ] = None,
 ) -> None:
     """Headers of a request for inference."""
 
@@ -60,6 +63,16 @@ def _request_key(
 ) -> None: ...
 
 
+def _events_of(
+    key: Annotated[str, Path(description="the request's idempotency key, percent-encoded")],
+    last_event_id: Annotated[
+        str | None, Header(description="the id of the last event that was heard; from the beginning when absent")
+    ] = None,
+    wait: Annotated[int | None, Query(ge=0, description="seconds without news after which the stream ends")] = None,
+    include_usage: Annotated[bool, Query(description="tokens in a last chunk, as `stream_options` has it")] = False,
+) -> None: ...
+
+
 def _model_id(id: Annotated[str, Path()]) -> None: ...  # noqa: A002 - the parameter's public name
 
 
@@ -71,6 +84,7 @@ _ANSWER_HEADERS = {
     "Millrace-Model": "the model that answered",
     "openai-processing-ms": "milliseconds from its receipt",
 }
+_TEXT = {"schema": {"type": "string"}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "Refused; the message says what to change"},
     "5XX": {
@@ -94,7 +108,7 @@ def _inference(summary: str, body: Any, answer: type[Any]) -> dict[str, Any]:
                 "model": answer,
                 "description": "The answer, or with `stream` its chunks as server-sent events",
                 "headers": _headers(_ANSWER_HEADERS),
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": _TEXT},
             },
             202: {
                 "model": RequestState,
@@ -113,6 +127,16 @@ REQUEST: dict[str, Any] = {
     "tags": ["requests"],
     "dependencies": [_KEY, Depends(_request_key)],
     "responses": {200: {"model": RequestState}, **_ERRORS},
+}
+EVENTS: dict[str, Any] = {
+    "summary": "Follow a request: its chunks as server-sent events, from the beginning or after an id",
+    "tags": ["requests"],
+    "dependencies": [_KEY, Depends(_events_of)],
+    "responses": {
+        200: {"description": "OpenAI chunks, each with an id", "content": {"text/event-stream": _TEXT}},
+        204: {"description": "`Last-Event-ID` is the stream's last: there is nothing more"},
+        **_ERRORS,
+    },
 }
 MODELS: dict[str, Any] = {
     "summary": "The models that are served, and `auto`",

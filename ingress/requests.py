@@ -23,7 +23,7 @@ async def get_request(request: Request) -> ASGIApp:
     caller = gateway.keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
     key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
     identity = name(request.scope, Identity(key, generated=False))
-    wait_seconds = _wait_seconds(request, settings.ingress_max_wait_seconds)
+    wait_seconds = wait_seconds_of(request, settings.ingress_max_wait_seconds)
     with gateway.calls.open(key.encode()) as call:
         call.follow(request.receive)
         frame = await _Inquiry(gateway, call, settings.ingress_wait_seconds).standing(wait_seconds)
@@ -31,8 +31,9 @@ async def get_request(request: Request) -> ASGIApp:
     return json_answer(frame.value, headers) if frame.kind == STATE else frame_answer(frame, headers)
 
 
-def _wait_seconds(request: Request, most_seconds: float) -> float:
-    text = request.query_params.get("wait", "0")
+def wait_seconds_of(request: Request, most_seconds: float, default: str = "0") -> float:
+    """Query parameter `wait`. Raises InvalidRequest."""
+    text = request.query_params.get("wait", default)
     if not (text.isascii() and text.isdigit()):
         raise InvalidRequest("wait is a whole number of seconds.", param="wait")
     return min(float(text), most_seconds)

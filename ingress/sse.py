@@ -9,8 +9,10 @@ from starlette.types import Receive, Scope, Send
 from contracts.errors import MillraceError
 from ingress.answers import RawHttpHeaders
 from ingress.calls import Call
+from ingress.following import Following
 from ingress.frame import RawFrame
 from ingress.stream import AnswerStream
+from ingress.wire import SSE
 
 log = structlog.get_logger()
 
@@ -21,6 +23,15 @@ _HEADERS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a stream without news is kept: seconds."""
+
+    heartbeat_seconds: float  # a comment this often, so that no proxy closes it
+    idle_seconds: float  # without a frame for so long, it ends with `idle_error`
+    idle_error: MillraceError
+
+
 @dataclass(slots=True)
 class EventStream:
     """A streaming HTTP response; it owns the call and closes it."""
@@ -29,26 +40,38 @@ class EventStream:
     stream: AnswerStream
     frames: list[RawFrame]
     headers: RawHttpHeaders
-    idle_seconds: float  # without a frame for so long, the stream ends with `idle_error`
-    idle_error: MillraceError
+    patience: Patience
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        stream = self.stream
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self.headers]})
-            while not self.stream.closed:
-                events = self._feed()
-                if events:
-                    await send({"type": "http.response.body", "body": events, "more_body": not self.stream.closed})
-                if not self.stream.closed:
-                    self.frames = await self.call.frames(asyncio.get_running_loop().time() + self.idle_seconds)
+            while not stream.closed:
+                if not self.frames:
+                    await self._wait(send)
+                if events := tell(self.call, stream, self.frames, self.patience.idle_error):
+                    await send({"type": "http.response.body", "body": events, "more_body": not stream.closed})
+                self.frames = []
+                if self.call.lagging and isinstance(self.call, Following) and not stream.closed:
+                    await self.call.listen_again()
         finally:
             self.call.close()
 
-    def _feed(self) -> bytes:
-        if not self.frames:
-            return self.stream.fail(self.idle_error)
-        try:
-            return b"".join([self.stream.feed(frame) for frame in self.frames])
-        except Exception:
-            log.exception("a frame can't be streamed", key=self.call.key.decode())
-            return self.stream.fail(MillraceError("The server had an error; its log says more."))
+    async def _wait(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        until = now() + self.patience.idle_seconds
+        while not self.frames and not self.call.over and now() < until:
+            self.frames = await self.call.frames(min(until, now() + self.patience.heartbeat_seconds))
+            if not self.frames and not self.call.over:
+                await send({"type": "http.response.body", "body": SSE.HEARTBEAT, "more_body": True})
+
+
+def tell(call: Call, stream: AnswerStream, frames: list[RawFrame], idle_error: MillraceError) -> bytes:
+    """What frames say to a client; no frames are the end of its patience."""
+    if not frames:
+        return stream.fail(idle_error)
+    try:
+        return b"".join([stream.feed(frame) for frame in frames])
+    except Exception:
+        log.exception("a frame can't be streamed", key=call.key.decode())
+        return stream.fail(MillraceError("The server had an error; its log says more."))

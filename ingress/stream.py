@@ -55,7 +55,7 @@ class AnswerStream:
 
     def needs_deltas(self, final: RawFrame) -> bool:
         """Whether the final frame alone can't tell how to go on."""
-        if self._after.end or not final.value:
+        if self._after.end or final.kind != FINAL:
             return False
         try:
             self._as_told(final, orjson.loads(final.value))

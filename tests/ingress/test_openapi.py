@@ -17,6 +17,7 @@ def test_every_route_is_there(document: dict[str, Any]) -> None:
         ("post", "/v1/chat/completions"),
         ("post", "/v1/completions"),
         ("get", "/v1/requests/{key}"),
+        ("get", "/v1/requests/{key}/events"),
         ("get", "/v1/models"),
         ("get", "/v1/models/{id}"),
         ("get", "/healthz"),

@@ -20,7 +20,9 @@ from contracts.errors import KafkaUnavailable
 from contracts.headers import RawHeaders
 from contracts.settings import Settings
 from contracts.topics import Topics
+from ingress.frame import DELTA, RawFrame
 from ingress.gateway import Gateway
+from ingress.history import Listener
 from ingress.service import run, serve
 from tests.support.pipeline import Pipeline, echo
 
@@ -80,12 +82,38 @@ class MemoryLog:
         task.add_done_callback(self._handling.discard)
 
 
+class MemoryHistory:
+    """A History of what was emitted here."""
+
+    def __init__(self) -> None:
+        self._written: list[tuple[bytes, RawFrame]] = []
+        self._listeners: list[Listener] = []
+
+    def write(self, key: bytes, frame: RawFrame) -> None:
+        self._written.append((key, frame))
+        for listener in self._listeners:
+            if listener.key == key and frame.kind == DELTA:
+                listener.hear(frame)
+
+    async def listen(self, listener: Listener, _address: str, _since_ms: int) -> None:
+        self._listeners.append(listener)
+        for key, frame in self._written:
+            if key == listener.key and frame.kind == DELTA:
+                listener.hear(frame)
+        listener.up_to_date()
+
+    def leave(self, listener: Listener) -> None:
+        self._listeners = [other for other in self._listeners if other is not listener]
+
+
 def memory_gateway(settings: Settings) -> tuple[Gateway, Pipeline]:
     log = MemoryLog()
     gateway = Gateway(settings, load_catalogue(), log, "responses/0")
+    gateway.history = history = MemoryHistory()
 
     async def emit(address: str, key: bytes, headers: RawHeaders, value: bytes) -> None:
         assert address == gateway.reply_to
+        history.write(key, RawFrame(dict(headers), value))
         gateway.calls.dispatch([Record(key, value, headers)])
 
     log.pipeline = Pipeline(emit)

@@ -1,6 +1,7 @@
 """Plays streams and workers for tests of ingress: takes records of `requests`, answers with frames. Decides little."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,7 @@ class Asked:
 class Entry:
     fingerprint: bytes
     waiters: list[str]
+    accepted_at: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     end: RawFrame | None = None
 
 
@@ -124,7 +126,15 @@ class Pipeline:
             await self._tell(asked, UnknownRequest("There is no such request."))
             return
         address = asked.envelope.reply_to or ""
-        frame = Frame(kind=FrameKind.STATE, in_reply_to=asked.envelope.ce_id, outcome=_outcome(entry))
+        frame = Frame(
+            kind=FrameKind.STATE,
+            in_reply_to=asked.envelope.ce_id,
+            outcome=_outcome(entry),
+            deltas_at=entry.waiters[0],
+            accepted_at=entry.accepted_at,
+            fingerprint=entry.fingerprint.decode(),
+            **_place(entry),
+        )
         await self.emit(address, asked.key, frame.to_headers(), _state(asked.key, entry))
         if asked.envelope.ce_type is RequestType.ATTACH and address not in entry.waiters:
             entry.waiters.append(address)
@@ -136,6 +146,12 @@ class Pipeline:
 
 def _outcome(entry: Entry) -> Outcome | None:
     return Outcome(entry.end.headers["outcome"].decode()) if entry.end else None
+
+
+def _place(entry: Entry) -> dict[str, Any]:
+    if not entry.end:
+        return {}
+    return {name: entry.end.headers.get(name, b"0").decode() for name in ("run", "sequence", "position")}
 
 
 def _state(key: bytes, entry: Entry) -> bytes:

@@ -1,0 +1,66 @@
+"""`GET /v1/requests/{key}/events`, and a streamed POST that goes on where an earlier one was cut."""
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from contracts.envelope import Digest
+from contracts.errors import InvalidRequest, StillRunning
+from contracts.keys import RequestKey, check_idempotency_key
+from ingress.answers import Answer, frame_answer, key_headers
+from ingress.event_id import START, End, EventId
+from ingress.following import Following, Refused, Resumption, follow
+from ingress.gateway import Gateway, gateway_of
+from ingress.identity import Identity, name
+from ingress.preferences import prefer
+from ingress.requests import wait_seconds_of
+from ingress.sse import EventStream, Patience
+
+
+async def get_events(request: Request) -> ASGIApp:
+    gateway = gateway_of(request)
+    most_seconds = gateway.settings.ingress_max_wait_seconds
+    caller = gateway.keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
+    key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
+    identity = name(request.scope, Identity(key, generated=False))
+    include_usage = request.query_params.get("include_usage", "") in ("1", "true")
+    wanted = Resumption(key.encode(), _last_event_id(request), include_usage)
+    return await _stream(request, identity, wanted, wait_seconds_of(request, most_seconds, str(int(most_seconds))))
+
+
+async def resume(request: Request, identity: Identity, asked: Digest) -> ASGIApp:
+    """It never starts a run: what is to be gone on with was begun."""
+    if identity.generated:
+        raise InvalidRequest("Last-Event-ID goes with the Idempotency-Key of the stream.", param="Idempotency-Key")
+    settings = gateway_of(request).settings
+    wait = prefer(request.scope, settings.ingress_max_wait_seconds).wait_seconds
+    wanted = Resumption(identity.key.encode(), _last_event_id(request), asked.include_usage, asked.fingerprint)
+    return await _stream(request, identity, wanted, settings.ingress_wait_seconds if wait is None else wait)
+
+
+def _last_event_id(request: Request) -> EventId:
+    text = request.headers.get("last-event-id", "")
+    return EventId.parse(text) if text else START
+
+
+async def _stream(request: Request, identity: Identity, wanted: Resumption, wait_seconds: float) -> ASGIApp:
+    gateway = gateway_of(request)
+    headers = key_headers(identity, gateway.settings.idempotency_window_hours)
+    if wanted.after.end is End.DONE:
+        return Answer(204, headers, b"")  # an EventSource stops at that
+    call = gateway.calls.enter(Following(gateway, wanted.key))
+    try:
+        call.follow(request.receive)
+        stream = await follow(gateway, call, wanted)
+    except Refused as refusal:
+        call.close()
+        return frame_answer(refusal.frame, headers)
+    except BaseException:
+        call.close()
+        raise
+    return EventStream(call, stream, [], headers, _patience(gateway, identity, wait_seconds))
+
+
+def _patience(gateway: Gateway, identity: Identity, wait_seconds: float) -> Patience:
+    key = identity.key.idempotency_key
+    error = StillRunning(f"The request goes on: follow it again with GET /v1/requests/{key}/events and Last-Event-ID.")
+    return Patience(gateway.settings.ingress_heartbeat_seconds, wait_seconds, error)
