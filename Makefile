@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts ingress streams inference analytics millrace
 
-.PHONY: help demo test test-fast test-vllm chaos lint format docs bench lock clean
+.PHONY: help demo test test-fast test-vllm chaos lint format docs bench bench-analytics lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '##' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ docs: $(VENV)/.installed-dev ## generate the reference documents from the contra
 
 bench: $(VENV)/.installed-dev ## measure; prints tables, writes bench/results/*.json
 	$(BIN)/python -m bench
+
+bench-analytics: $(VENV)/.installed-dev ## the ledger's questions over ROWS=10000000 rows, and its sink
+	ROWS=$(or $(ROWS),10000000) $(BIN)/python -m bench.analytics
 
 lock: $(VENV)/.installed-dev ## resolve the lock files anew
 	$(BIN)/python -m pip install --quiet uv

@@ -93,9 +93,9 @@ class Question:
         asked = {*self.by, *self.only}
         return next((known for known in PROJECTIONS if asked <= known.dimensions), None)
 
-    def sql(self, measures: Mapping[str, str], order: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-        """The statement and its parameters. `measures` are expressions over `kind` and the names of
-        _SUMS; one column each, after one for each dimension."""
+    def sql(self, measures: Mapping[str, str], order: str) -> tuple[str, dict[str, Any]]:
+        """The statement and its parameters: in order of time where that was asked, else of `order`. `measures` are
+        expressions over `kind` and the names of _SUMS; one column each, after one for each dimension."""
         parameters: dict[str, Any] = {}
         groups = [f"d{number}" for number in range(len(self.by))]
         pieces = " UNION ALL ".join(self._piece(where, parameters) for where in self._cuts(parameters))
@@ -103,7 +103,7 @@ class Question:
         statement = f"SELECT {', '.join(columns)} FROM ({pieces})"  # noqa: S608 - our own words
         if groups:
             times = [group for group, name in zip(groups, self.by, strict=True) if name in TIMES]
-            statement += f" GROUP BY {', '.join(groups)} ORDER BY {', '.join((*times, *order, *groups))}"
+            statement += f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(times or (order, *groups))}"
         return statement, parameters
 
     def _piece(self, period: Sequence[str], parameters: dict[str, Any]) -> str:

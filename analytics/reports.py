@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from analytics.clickhouse import Client
-from analytics.questions import DIMENSIONS, Projection, Question, utc_ms
+from analytics.questions import DIMENSIONS, TIMES, Projection, Question, utc_ms
 from contracts.prices import NANO
 
 __all__ = ["DIMENSIONS", "CostLine", "CostReport", "dollars", "request_rows", "total", "utc_ms"]
@@ -74,14 +74,16 @@ class CostReport:
 
     def sql(self) -> tuple[str, dict[str, Any]]:
         """The statement and its parameters."""
-        return self._question().sql(_MEASURES, order=["cost_nano DESC"])
+        return self._question().sql(_MEASURES, order="cost_nano DESC")
 
     def lines(self, client: Client) -> list[CostLine]:
         """Blocking. By time where that was asked, then the most expensive first. Raises ClickHouseError."""
         statement, parameters = self.sql()
         width = len(self.by)
         rows = client.query(statement, parameters=parameters).result_rows
-        return [CostLine(tuple(row[:width]), *row[width:]) for row in rows]
+        lines = [CostLine(tuple(row[:width]), *row[width:]) for row in rows]
+        times = [place for place, name in enumerate(self.by) if name in TIMES]
+        return sorted(lines, key=lambda line: (*(line.group[n] for n in times), -line.cost_nano, line.group))
 
     def _question(self) -> Question:
         return Question(self.by, self.since, self.until, self.only)
