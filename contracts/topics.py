@@ -66,6 +66,10 @@ class Topics:
         return f"{self.prefix}api-keys"
 
     @property
+    def routes(self) -> str:
+        return f"{self.prefix}routes"
+
+    @property
     def streams_app(self) -> str:
         """Faust's application id, which is also its consumer group."""
         return f"{self.prefix}millrace-streams"
@@ -124,6 +128,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(topics.routes, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
         TopicSpec(topics.changelog(TENANT_TABLE), q, kept_on | {"cleanup.policy": "compact", "retention.ms": "-1"}),
     ]

@@ -1,4 +1,4 @@
-"""`millrace route`: train the router's scorer, measure it, and ask it why."""
+"""`millrace route`: the policy that routes `auto`, and its scorer: trained, measured, asked why."""
 
 # ruff: noqa: PLC0415 - keeps --help fast
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millrace.commands import route_policy
 from millrace.commands.options import DataDir, Format
 
 if TYPE_CHECKING:
     from millrace.routing.dataset import Labelled
     from millrace.routing.evaluation import Evaluation
 
-app = typer.Typer(no_args_is_help=True, help="Train the scorer that routes `auto`, measure it, ask it why.")
+app = typer.Typer(no_args_is_help=True, help="The policy that routes `auto`, and its scorer: trained, measured, asked.")
+for command in (route_policy.apply, route_policy.show, route_policy.calibrate, route_policy.reset, route_policy.replay):
+    app.command()(command)
 Questions = Annotated[
     Path, typer.Argument(help="JSON lines: domain, prompt, weak_correct, strong_correct.", exists=True, dir_okay=False)
 ]

@@ -127,6 +127,15 @@ def _operation(topics: Topics) -> dict[str, Channel]:
             ("operators",),
             ("operators",),
         ),
+        "routes": Channel(
+            topics.routes,
+            "The routing policy in force (compacted; a tombstone gives it back to each process's own file).",
+            {"type": "string", "const": "policy"},
+            None,
+            ["policy-record"],
+            ("operators",),
+            ("streams",),
+        ),
         "api-keys": Channel(
             topics.api_keys,
             "API keys by their SHA-256 (compacted; a tombstone revokes).",

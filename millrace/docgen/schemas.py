@@ -11,6 +11,7 @@ from contracts.control import Control
 from contracts.dead_letter import DeadLetter, Handled
 from contracts.envelope import Admitted, Digest, Envelope, Work
 from contracts.frames import Frame, RequestState
+from contracts.policy_record import PolicyRecord
 from contracts.usage import UsageEvent
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -28,6 +29,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "dead-letter-headers": DeadLetter,
     "dead-letter-handled": Handled,
     "api-key": ApiKey,
+    "policy-record": PolicyRecord,
 }
 
 

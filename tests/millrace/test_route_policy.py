@@ -1,0 +1,210 @@
+"""Looking back: what a policy would have cost, which threshold meets a target; policies in Kafka."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from contracts.bodies import describe
+from contracts.catalogue import Catalogue, load_catalogue, parse_toml
+from contracts.compacted import Follower, Records
+from contracts.envelope import Admitted
+from contracts.errors import ConfigError, StackError
+from contracts.outcomes import Outcome
+from contracts.policy_record import POLICY_KEY, PolicyRecord
+from contracts.prices import load_prices
+from contracts.settings import Settings
+from contracts.topics import Topics
+from contracts.usage import UsageEvent
+from millrace.cli import app
+from millrace.routing.hindsight import Alternative, Hindsight
+from millrace.routing.policy_topic import Span, make_policy, publish_policy, read_policy
+from millrace.routing.threshold import Calibrator, Sample, find_threshold, target_rule
+from millrace.routing.traffic import Past, Spent, past_requests
+from streams.complexity import scorer
+from streams.policy.running import RunningPolicy
+from streams.route import Router
+
+AT = 1_790_000_000_000
+SHIPPED = (Path(__file__).parents[2] / "contracts" / "routes.toml").read_text()
+TARGETED = SHIPPED.replace("max_complexity = 0.4", "max_complexity = 0.4\nspend_target = 0.5")
+EASY, HARD = (
+    "Where is my order?",
+    "Prove step by step that the integral of x^2 is x^3/3, then compare both proofs in detail",
+)
+
+
+def admitted(content: str = EASY, key: str = "acme:k", model: str = "auto") -> tuple[Admitted, bytes]:
+    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": content}]})
+    digest = describe(body).digest.model_dump()
+    return Admitted(**digest, request_key=key, claim="0.0", accepted_at=AT, deduped_at=AT), body
+
+
+def past(content: str = EASY, key: str = "acme:k", model: str = "auto", served: str = "small") -> Past:
+    price = load_prices().find(served, "2.5", AT)
+    assert price is not None
+    return Past(*admitted(content, key, model), AT, Spent(served, 100, 20, 50, price.cost(100, 20, 50)))
+
+
+def alternative(toml: str) -> Alternative:
+    return Alternative(Router(parse_toml(toml, "t", Catalogue), load_prices()), load_prices())
+
+
+def test_hindsight_prices_the_tokens_that_were_used_on_the_model_that_would_have_been() -> None:
+    found = Hindsight(alternative(SHIPPED.replace("max_complexity = 0.4", "max_complexity = 0")))
+    found.take(past())
+    large = load_prices().find("large", "2.5", AT)
+    assert large is not None
+    assert found.now == found.best == large.cost(100, 20, 50)
+    assert found.then == found.cheap == past().spent.cost_nano
+    assert [(move.then, move.now, line.requests) for move, line in found.moves.items()] == [("small", "large", 1)]
+    assert found.rules == {"complex": 1}
+
+
+def test_hindsight_leaves_named_models_alone_and_says_what_is_refused() -> None:
+    found = Hindsight(alternative(SHIPPED.replace('name = "complex"\n', 'name = "complex"\nusers = ["ann"]\n')))
+    found.take(past(model="large", served="large"))
+    found.take(past("word " * 9000))
+    assert (found.requests, found.automatic, found.named) == (2, 1, past(served="large").spent.cost_nano)
+    assert found.rules == {"refused: no_route": 1}
+    assert found.now == 0
+    assert orjson.dumps(found.document())
+
+
+COSTS = st.integers(0, 1000)
+SAMPLES = st.lists(st.builds(Sample, st.floats(0, 1), COSTS, COSTS, COSTS), max_size=30)
+
+
+@given(SAMPLES, st.floats(0.01, 0.99))
+def test_the_threshold_is_the_lowest_that_meets_the_target(samples: list[Sample], target: float) -> None:
+    def spent(bound: float) -> int:
+        return sum(s.within if s.complexity <= bound else s.beyond for s in samples)
+
+    allowed = target * sum(s.best for s in samples)
+    found = find_threshold(samples, target)
+    bounds = sorted({s.complexity for s in samples})
+    meeting = [bound for bound in bounds if spent(bound) <= allowed]
+    if found is None:
+        assert not meeting
+    elif sum(s.beyond for s in samples) <= allowed:
+        assert found.max_complexity == 0
+    else:
+        assert found.max_complexity == meeting[0]
+
+
+def calibrator() -> Calibrator:
+    catalogue = parse_toml(TARGETED, "t", Catalogue)
+    rule = target_rule(catalogue)
+    assert rule is not None
+    return Calibrator(catalogue, rule, load_prices(), scorer("learned"))
+
+
+def test_calibration_spends_what_the_target_allows() -> None:
+    measuring = calibrator()
+    for number in range(60):
+        measuring.take(past(HARD if number % 3 == 0 else EASY, f"acme:{number}"))
+    found = measuring.calibrate(AT, AT + 1)
+    assert (found.rule, found.requests) == ("simple", 60)
+    assert 0.3 < found.spend <= 0.5
+
+
+def test_calibration_says_what_it_lacks() -> None:
+    measuring = calibrator()
+    with pytest.raises(ConfigError, match="0 requests for `auto` ended"):
+        measuring.calibrate(AT, AT + 1)
+    for number in range(50):
+        measuring.take(past("word " * 9000, f"acme:{number}"))  # too long for the rule, whatever its threshold
+    with pytest.raises(ConfigError, match="100% of always-best"):
+        measuring.calibrate(AT, AT + 1)
+
+
+async def run_through(settings: Settings, count: int) -> None:
+    """As the log has requests that ended; one was refused, and one comes twice."""
+    topics = Topics.of(settings)
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        for number in range(count):
+            request, body = admitted(HARD if number % 2 else EASY, f"acme:k{number}")
+            request = request.model_copy(update={"claim": f"0.{number}"})
+            for _ in range(2 if number == 0 else 1):
+                await producer.send(topics.admitted, body, key=b"acme", headers=request.to_headers())
+            outcome = Outcome.REJECTED if number == 1 else Outcome.SUCCEEDED
+            event = usage(request, outcome)
+            await producer.send(topics.usage, event.model_dump_json().encode(), key=b"acme")
+
+
+def usage(request: Admitted, outcome: Outcome) -> UsageEvent:
+    key = request.request_key.partition(":")[2]
+    fields: dict[str, Any] = {"operation": "chat", "requested_model": "auto", "model": "small", "outcome": outcome}
+    times = dict.fromkeys(("event_time", "accepted_at", "deduped_at", "finished_at"), AT)
+    tokens = {"prompt_tokens": 30, "completion_tokens": 50, "cost_nano": 7}
+    identity = {"event_id": key, "tenant": "acme", "idempotency_key": key, "claim": request.claim, "status": 200}
+    return UsageEvent.model_validate(fields | times | tokens | identity)
+
+
+@pytest.mark.broker
+async def test_the_log_tells_what_ended_with_a_bill(settings: Settings) -> None:
+    await run_through(settings, 40)
+    taken: list[Past] = []
+    seen = await past_requests(settings, 0, 2**53, taken.append)
+    assert (seen.taken, seen.left_out, seen.not_drawn) == (39, 2, 0)
+    assert {past.spent.cost_nano for past in taken} == {7}
+    drawn: list[Past] = []
+    seen = await past_requests(settings, 0, 2**53, drawn.append, most=10)
+    assert 0 < seen.taken < 39
+    assert seen.taken + seen.not_drawn == 39
+    later: list[Past] = []
+    assert (await past_requests(settings, 2**53, 2**54, later.append)).taken == 0
+
+
+@pytest.mark.broker
+async def test_a_policy_is_calibrated_published_and_followed(settings: Settings) -> None:
+    await run_through(settings, 120)
+    policy, changed = RunningPolicy(load_catalogue(), load_prices()), asyncio.Event()
+
+    def apply(records: Records) -> None:
+        policy.apply(records)
+        changed.set()
+
+    async with Follower(settings, Topics.of(settings).routes, apply), asyncio.timeout(30):
+        assert await read_policy(settings) is None
+        record = await make_policy(settings, TARGETED, "t", None, Span(0, 2**53))
+        assert record.calibration is not None
+        assert record.calibration.requests == 119
+        await publish_policy(settings, record)
+        await changed.wait()
+        assert policy.version == Router(record.catalogue(), load_prices()).version
+        assert await read_policy(settings) == record
+        changed.clear()
+        await publish_policy(settings, None)
+        await changed.wait()
+        assert policy.version == Router(load_catalogue(), load_prices()).version
+    assert await read_policy(settings) is None
+
+
+@pytest.mark.broker
+async def test_a_model_without_topics_is_refused(settings: Settings) -> None:
+    with pytest.raises(StackError, match=r"no topic .*work\.new\.interactive"):
+        await make_policy(settings, SHIPPED.replace("[models.small]", "[models.new]\n[models.small]"), "t", None, None)
+
+
+@pytest.mark.broker
+async def test_a_follower_reads_what_was_there_before_it(settings: Settings) -> None:
+    await publish_policy(settings, PolicyRecord(toml=SHIPPED, applied_at=1))
+    heard: list[bytes | None] = []
+    async with Follower(settings, Topics.of(settings).routes, lambda records: heard.extend(key for key, _ in records)):
+        assert heard == [POLICY_KEY]
+
+
+def test_a_wrong_file_is_refused_with_its_line_before_anything_else(tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(SHIPPED.replace("max_complexity = 0.4", "max_complexity = 4"))
+    for command in (["apply", str(file)], ["replay", "--policy", str(file)]):
+        result = CliRunner().invoke(app, ["route", *command, "--data-dir", str(tmp_path)])
+        assert isinstance(result.exception, ConfigError)
+        assert "line 29: rules.0.max_complexity" in str(result.exception)
