@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     ingress_heartbeat_seconds: float = Field(
         15.0, gt=0, description="a stream without news gets a comment this often, so that no proxy closes it"
     )
+    ingress_ws_max_streams: int = Field(100, ge=1, description="most requests at once on one WebSocket")
     ingress_publish_timeout_ms: int = Field(1500, ge=50, description="Kafka must acknowledge within this, else 503")
 
     # Streams
@@ -84,6 +85,19 @@ class Settings(BaseSettings):
     worker_models: str = Field("", description="comma-separated models that this worker serves; all when empty")
     worker_engine: EngineName = Field("synthetic", description="engine for models that don't name one")
     worker_max_in_flight: int = Field(256, ge=1, description="requests in one engine at once, per model")
+    worker_batch_share: float = Field(
+        0.1, ge=0, lt=1, description="of tokens when both lanes have too much; of the room beside interactive work"
+    )
+    worker_quiet_seconds: float = Field(
+        10.0, ge=0, description="without interactive work for so long, batch work may fill the engine"
+    )
+    worker_read_ahead: int = Field(
+        20_000, ge=128, description="records of a lane that wait in a worker, to be fair between their tenants"
+    )
+    worker_read_ahead_mb: int = Field(64, ge=1, description="the most that their bodies may take, MiB")
+    tenant_weights: str = Field(
+        "", description="shares between tenants that want too much: acme=3,globex=0.5; others 1"
+    )
     worker_coalesce_ms: int = Field(5, ge=0, description="later tokens of a stream are gathered for this long")
     worker_drain_seconds: float = Field(25.0, gt=0, description="time to finish what runs when told to stop")
     worker_commit_interval_ms: int = Field(100, ge=1, description="finished work is committed this often")

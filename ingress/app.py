@@ -18,6 +18,7 @@ from ingress.health import healthz, readyz
 from ingress.models import get_model, list_models
 from ingress.requests import get_request
 from ingress.route import RawRoute
+from ingress.websocket import websocket
 
 _ROUTES: list[tuple[str, str, Any, dict[str, Any]]] = [
     # in the order of their traffic: routing tries one after the other
@@ -47,6 +48,7 @@ def build_app(gateway: Gateway | None) -> FastAPI:
     for method, path, endpoint, described in reversed(_ROUTES):
         route = RawRoute(path, endpoint, methods=[method], response_model=None, **described)
         app.router.routes.insert(0, route)
+    app.router.add_websocket_route("/v1/ws", websocket)
     return app
 
 

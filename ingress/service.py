@@ -19,6 +19,8 @@ from ingress.connection import connect
 from ingress.gateway import Gateway
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection: they, not we, close an idle one
+WS_ENVELOPE_BYTES = 65_536  # what a message may have around a body
+WS_PONG_SECONDS = 20.0  # a client that doesn't answer a ping for so long has gone
 LAST_WRITES_SECONDS = 5  # for answers that end when the drain is over
 
 
@@ -68,7 +70,11 @@ def _configure(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(gateway),
         http="httptools",
-        ws="none",
+        ws="auto",
+        ws_max_size=gateway.settings.max_body_bytes + WS_ENVELOPE_BYTES,
+        ws_ping_interval=gateway.settings.ingress_heartbeat_seconds,
+        ws_ping_timeout=WS_PONG_SECONDS,
+        ws_per_message_deflate=False,  # tens of KiB of memory for each connection
         lifespan="off",
         log_config=None,
         access_log=False,

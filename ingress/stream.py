@@ -47,11 +47,11 @@ class AnswerStream:
             return b"" if self._after.end else self._delta(frame)
         if kind == FINAL:
             return self._final(frame)
-        return self._end(frame.value) if kind == ERROR else b""
+        return self._end(frame.value, frame.status) if kind == ERROR else b""
 
     def fail(self, error: MillraceError) -> bytes:
         """An error event; the stream is closed."""
-        return self._end(error.body())
+        return self._end(error.body(), error.status)
 
     def needs_deltas(self, final: RawFrame) -> bool:
         """Whether the final frame alone can't tell how to go on."""
@@ -179,6 +179,6 @@ class AnswerStream:
     def _end_id(self, position: int, end: End) -> bytes:
         return EventId(self._tag, self._sequence, position, end).encode()
 
-    def _end(self, error: bytes) -> bytes:
+    def _end(self, error: bytes, status: int) -> bytes:
         self.closed = True
-        return self._wire.error(error.replace(b"\n", b" "))  # pretty-printed JSON would end the event early
+        return self._wire.error(error.replace(b"\n", b" "), status)  # pretty-printed JSON would end the event early

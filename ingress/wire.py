@@ -9,8 +9,8 @@ class Wire(Protocol):
     def chunk(self, id: bytes, data: bytes) -> bytes:  # noqa: A002 - the event's own field
         """A part of the answer: an OpenAI chunk."""
 
-    def error(self, data: bytes) -> bytes:
-        """OpenAI's error object; nothing comes after it."""
+    def error(self, data: bytes, status: int) -> bytes:
+        """OpenAI's error object, and what HTTP would have said; nothing comes after it."""
 
     def done(self, id: bytes) -> bytes:  # noqa: A002
         """The end."""
@@ -24,7 +24,7 @@ class ServerSentEvents:
     def chunk(self, id: bytes, data: bytes) -> bytes:  # noqa: A002
         return b"id: %b\ndata: %b\n\n" % (id, data)
 
-    def error(self, data: bytes) -> bytes:
+    def error(self, data: bytes, _status: int) -> bytes:
         return b"data: %b\n\n" % data
 
     def done(self, id: bytes) -> bytes:  # noqa: A002

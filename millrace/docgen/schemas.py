@@ -13,6 +13,7 @@ from contracts.envelope import Admitted, Digest, Envelope, Work
 from contracts.frames import Frame, RequestState
 from contracts.policy_record import PolicyRecord
 from contracts.usage import UsageEvent
+from contracts.websocket import ClientMessage, ServerMessage
 
 MODELS: dict[str, type[BaseModel]] = {
     "chat-completion-request": ChatCompletionRequest,
@@ -29,6 +30,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "dead-letter-headers": DeadLetter,
     "dead-letter-handled": Handled,
     "api-key": ApiKey,
+    "websocket-client-message": ClientMessage,
+    "websocket-server-message": ServerMessage,
     "policy-record": PolicyRecord,
 }
 
