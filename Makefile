@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts ingress streams inference analytics millrace
 
-.PHONY: help demo test test-fast test-vllm chaos lint format docs bench bench-analytics lock clean
+.PHONY: help demo test test-fast test-vllm chaos lint format docs bench bench-analytics bench-sink lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '##' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ docs: $(VENV)/.installed-dev ## generate the reference documents from the contra
 bench: $(VENV)/.installed-dev ## measure; prints tables, writes bench/results/*.json
 	$(BIN)/python -m bench
 
-bench-analytics: $(VENV)/.installed-dev ## the ledger's questions over ROWS=10000000 rows, and its sink
+bench-analytics: $(VENV)/.installed-dev ## the ledger's questions over ROWS=10000000 rows
 	ROWS=$(or $(ROWS),10000000) $(BIN)/python -m bench.analytics
+
+bench-sink: $(VENV)/.installed-dev ## the sink's CPU time per event, over EVENTS=1000000
+	EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m bench.sink
 
 lock: $(VENV)/.installed-dev ## resolve the lock files anew
 	$(BIN)/python -m pip install --quiet uv

@@ -8,6 +8,10 @@ class Health:
     """Written by the sink, read by the port."""
 
     problem: str = "starting"
+    stored: int = 0  # events since the start
+    block: int = 0  # events in the last block
+    lag: int = 0  # events that Kafka had beyond that block when it was stored
+    behind_ms: int = 0  # from the last block's newest record to its rows
 
     @property
     def ready(self) -> bool:
@@ -15,6 +19,10 @@ class Health:
 
     def is_well(self) -> None:
         self.problem = ""
+
+    def has_stored(self, events: int, *, lag: int, behind_ms: int) -> None:
+        self.stored += events
+        self.block, self.lag, self.behind_ms = events, lag, behind_ms
 
     def ails(self, problem: str) -> None:
         self.problem = problem

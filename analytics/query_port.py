@@ -99,6 +99,7 @@ async def _ok(request: Request) -> Response:  # noqa: ARG001 - a route
 def _readyz(health: Health) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(request: Request) -> Response:  # noqa: ARG001 - a route
         state = {"status": "ready"} if health.ready else {"status": "not ready", "problem": health.problem}
-        return JSONResponse(state, 200 if health.ready else 503)
+        sink = {"stored": health.stored, "block": health.block, "lag": health.lag, "behind_ms": health.behind_ms}
+        return JSONResponse(state | {"sink": sink}, 200 if health.ready else 503)
 
     return readyz

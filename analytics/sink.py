@@ -114,7 +114,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             loop = asyncio.get_running_loop()
             refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
         await asyncio.gather(*[await self._dead_letter(item) for item in refused])
+        self._tell(records)
         await self._commit(records)
+
+    def _tell(self, records: list[ConsumerRecord]) -> None:
+        """How far behind the log the ledger is, as far as the last fetch knew."""
+        ends = {tp: self._consumer.highwater(tp) or 0 for tp in self._consumer.assignment()}
+        known = {tp: end - stored for tp, stored in next_offsets(records).items() if (end := ends.get(tp))}
+        behind = int(time.time() * 1000) - max(record.timestamp for record in records)
+        self._health.has_stored(len(records), lag=max(0, sum(known.values())), behind_ms=max(0, behind))
 
     async def _dead_letter(self, refused: Refused) -> asyncio.Future[object]:
         record = refused.record

@@ -251,6 +251,7 @@ async def test_while_clickhouse_fails_nothing_is_committed_and_then_all_goes_in(
         assert await committed_lag(here) == len(events)
         await until(lambda: lag_is_zero(here))
         assert health.ready
+        assert (health.stored, health.lag) == (len(events), 0)
     assert stored(ledger) == (1000, 1000)
     ledger.close()
 
