@@ -2,9 +2,9 @@
 
 import asyncio
 
-from bench import pipeline, scorer
+from bench import meter, pipeline, scorer
 
-BENCHMARKS = [pipeline.main, scorer.main]
+BENCHMARKS = [pipeline.main, scorer.main, meter.main]
 
 if __name__ == "__main__":
     for benchmark in BENCHMARKS:

@@ -99,6 +99,7 @@ class Work(Admitted):
     router_version: str
     reserved_tokens: int = Field(ge=0)
     admitted_at: int = Field(description="UTC ms")
+    rate_limits: str = Field("", description="the caller's limits and what is left of them; see rate_limits.py")
 
 
 class ReplyTo(NamedTuple):

@@ -37,6 +37,7 @@ class Frame(HeaderModel):
     cached_tokens: int = Field(0, ge=0)
     completion_tokens: int = Field(0, ge=0)
     retry_after_ms: int | None = Field(None, ge=0)
+    rate_limits: str = Field("", description="the caller's limits and what is left of them; on a run's first frame")
     deltas_at: str = Field("", description="on a state: the reply address that has the deltas; `responses` when absent")
     accepted_at: int | None = Field(None, description="on a state: UTC ms, before any of its frames")
     fingerprint: str = Field("", description="on a state: of the body that runs")

@@ -70,6 +70,10 @@ class Topics:
         return f"{self.prefix}routes"
 
     @property
+    def limits(self) -> str:
+        return f"{self.prefix}limits"
+
+    @property
     def streams_app(self) -> str:
         """Faust's application id, which is also its consumer group."""
         return f"{self.prefix}millrace-streams"
@@ -128,6 +132,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(topics.limits, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.routes, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
         TopicSpec(topics.changelog(TENANT_TABLE), q, kept_on | {"cleanup.policy": "compact", "retention.ms": "-1"}),

@@ -26,16 +26,23 @@ _FRAMES_PER_SECOND = 4000  # of all streams together: 64 streams get a frame eve
 
 class DeltaStream:
     """One request's frames. `sequence` and `position` (characters) tell what was published; with a `prefix`, an earlier
-    run has published that much."""
+    run has published that much. `opening` headers are on the first frame alone."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, address: ReplyTo, key: bytes, chunks: Chunks, headers: RawHeaders
+        self,
+        producer: AIOKafkaProducer,
+        address: ReplyTo,
+        key: bytes,
+        chunks: Chunks,
+        headers: RawHeaders,
+        opening: RawHeaders | None = None,
     ) -> None:
         self._producer = producer
         self._address = address
         self._key = key
         self._chunks = chunks
         self._headers = headers
+        self._opening = opening or []
         self._texts: list[str] = []
         self._tokens = 0  # of the whole answer, up to what has gathered
         self._token_ids = array(ID_TYPE)  # gathered
@@ -55,7 +62,7 @@ class DeltaStream:
             self._chunks.chunk("", first=False),
             key=self._key,
             partition=self._address.partition,
-            headers=[*self._headers, ("sequence", b"%d" % TAKEOVER), ("position", b"0")],
+            headers=[*self._headers, *self._opening, ("sequence", b"%d" % TAKEOVER), ("position", b"0")],
         )
         return await delivery
 
@@ -104,6 +111,8 @@ class DeltaStream:
             ("position", b"%d" % self.position),
             ("completion-tokens", b"%d" % self._tokens),
         ]
+        if self.sequence == 1:
+            headers += self._opening
         if self._token_ids:
             headers.append(("token-ids", self._token_ids.tobytes()))
             del self._token_ids[:]

@@ -31,16 +31,19 @@ _BATCH_PRIORITY = 1000  # the batch lane comes after every priority of the inter
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A work record, understood."""
+    """A work record, understood. `deadline` is UTC ms."""
 
     key: RequestKey
     work: Work
     body: dict[str, Any]
+    deadline: int | None = None
 
     @classmethod
-    def parse(cls, record: ConsumerRecord) -> "Assignment":
-        """Raises InvalidRequest: the record isn't one that route would write."""
-        return cls(RequestKey.decode(record.key), Work.from_headers(record.headers), parse_object(record.value or b""))
+    def parse(cls, record: ConsumerRecord, deadline: int | None = None) -> "Assignment":
+        """With the deadline of those that name none. Raises InvalidRequest: the record isn't one that route would
+        write."""
+        key, work = RequestKey.decode(record.key), Work.from_headers(record.headers)
+        return cls(key, work, parse_object(record.value or b""), deadline if work.deadline is None else work.deadline)
 
     @property
     def name(self) -> str:
@@ -57,7 +60,7 @@ class Assignment:
             max_tokens=work.max_tokens,
             stream=work.stream,
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
-            deadline=work.deadline,
+            deadline=self.deadline,
         )
 
 
@@ -197,7 +200,8 @@ class Generator:
             ("claim", work.claim.encode()),
         ]
         address = await self._frames.addresses.resolve(work.reply_to)
-        return DeltaStream(self._frames.producer, address, assignment.key.encode(), chunks, headers)
+        opening = [("rate-limits", work.rate_limits.encode())] if work.rate_limits else []
+        return DeltaStream(self._frames.producer, address, assignment.key.encode(), chunks, headers, opening)
 
     def _ended(self, run: Run, outcome: Outcome, error: MillraceError | None = None) -> Completion:
         finish = run.answer.finish

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from contracts.errors import MillraceError, StillRunning, Unacknowledged
 from ingress.frame import RawFrame
 from ingress.identity import Identity
+from ingress.rate_limits import rate_limit_headers
 
 RawHttpHeaders = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
@@ -54,7 +55,9 @@ def frame_headers(frame: RawFrame) -> RawHttpHeaders:
     if frame.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     if retry_after_ms := frame.number("retry-after-ms"):
-        headers.append(retry_after(retry_after_ms / 1000))
+        headers += [retry_after(retry_after_ms / 1000), (b"retry-after-ms", b"%d" % retry_after_ms)]
+    if rate_limits := frame.headers.get("rate-limits"):
+        headers += rate_limit_headers(rate_limits)
     return headers
 
 

@@ -34,6 +34,7 @@ class Answer(NamedTuple):
     retry_after_ms: int | None
     cost_nano: int
     price_version: str
+    rate_limits: str = ""
 
 
 class Entry(NamedTuple):

@@ -105,6 +105,8 @@ def state_json(key: RequestKey, entry: Entry) -> bytes:
 def _answer_frame(entry: Entry, *, in_reply_to: str, replayed: bool) -> Frame:
     answer = entry.answer
     assert answer is not None, "only a finished entry has an answer"
+    if replayed:  # what was left of the limits then
+        answer = answer._replace(rate_limits="")
     return Frame(
         kind=FrameKind.FINAL if answer.outcome.answered else FrameKind.ERROR,
         in_reply_to=in_reply_to,

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from contracts import compacted
 from contracts.catalogue import load_catalogue
 from contracts.kafka import producer_of, started
 from contracts.poison_limit import PoisonLimit
@@ -21,7 +22,9 @@ from streams.carrier import Carrier
 from streams.changelog import Changelog
 from streams.faust_app import add_agents, build_app, die
 from streams.gate import Gate
+from streams.limits.follower import Follower, default_policy
 from streams.outbox import Outbox
+from streams.policy.running import RunningPolicy
 from streams.reply_topics import ReplyTopics
 from streams.stage import House, Stage
 from streams.stages import stages
@@ -40,13 +43,17 @@ _log = structlog.get_logger()
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Until told to stop; waits for a Kafka that isn't there yet. Raises ConfigError or StackError."""
     catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
-    house = House(settings, Topics.of(settings), catalogue, prices)
+    policy = default_policy(settings)
+    routing = RunningPolicy(catalogue, prices)
+    house = House(settings, Topics.of(settings), catalogue, prices, policy, routing)
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(_producer(settings, stop))
         if producer is None:
             return
         ours = check_topics(await producer.client.fetch_all_metadata(), settings, catalogue)
         await producer.client.set_topics(ours)
+        await stack.enter_async_context(Follower(settings, policy))
+        await stack.enter_async_context(compacted.Follower(settings, house.topics.routes, routing.apply))
         folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
         store = Store(folder)
         stack.callback(store.close)

@@ -31,6 +31,7 @@ class Ended(Admitted, Completion):
     router_version: str = ""
     reserved_tokens: int = 0
     admitted_at: int | None = None
+    rate_limits: str = ""
 
 
 def settle(house: House) -> Stage:
@@ -88,6 +89,7 @@ class Settle:
             retry_after_ms=ended.retry_after_ms,
             cost_nano=cost,
             price_version=price_version,
+            rate_limits=ended.rate_limits,
         )
         return held._replace(answer=answer, callers=(), body=record.value or _explain(ended))
 

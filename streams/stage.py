@@ -8,6 +8,8 @@ from contracts.prices import PriceTable
 from contracts.settings import Settings
 from contracts.topics import Topics
 from streams.entry import Decision, Entry
+from streams.limits.policy import Policy
+from streams.policy.running import RunningPolicy
 from streams.records import Output, Record
 from streams.state import State
 
@@ -19,6 +21,8 @@ class House(NamedTuple):
     topics: Topics
     catalogue: Catalogue
     prices: PriceTable
+    policy: Policy
+    routing: RunningPolicy | None = None  # none: the catalogue's own policy, for good
 
 
 class Batch(Protocol):

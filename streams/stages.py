@@ -2,9 +2,10 @@
 
 from streams.control import control
 from streams.dedupe import dedupe
-from streams.meter import meter, tally
+from streams.meter import meter
 from streams.settle import settle
 from streams.stage import House, Stage
+from streams.tally import tally
 
 
 def stages(house: House) -> list[Stage]:

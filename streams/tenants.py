@@ -1,129 +1,98 @@
 """The `tenants` table: separate entries, so that an event costs the same however much its tenant does.
 
-    t\\0tenant                       bucket, totals, and the last applied offset of each input
+    t\\0tenant                       its account, and the last applied offset of each input
+    u\\0tenant\\0[user,feature,key]   the account of a part of it that has limits of its own
+    m\\0tenant\\0model                what its requests to that model really used
     r\\0tenant\\0accepted_at claim    one reservation, in order of age
-    c\\0tenant\\0model\\0user          real tokens
+    s\\0accounts                     how far the search for accounts that nobody uses has come
 
 One batch's changes of a partition are kept or lost together (see State), so the offsets in the tenant's entry say what
 every other entry of that tenant contains.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import NamedTuple, Self
+from typing import Self
 
 import orjson
 
-from contracts.usage import UsageEvent
-from streams.bucket import Bucket
+from streams.limits.account import TENANT, Account, Whose
+from streams.limits.history import History
+from streams.limits.measures import is_empty
+from streams.reservation import Reservation, ReservationKey
 from streams.state import State
 
-_VERSION = b"\x01"
-
-
-@dataclass(slots=True)
-class Tokens:
-    """What was really used, since the beginning."""
-
-    requests: int = 0
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    cost_nano: int = 0
-
-    def add(self, event: UsageEvent) -> None:
-        self.requests += 1
-        self.prompt += event.prompt_tokens
-        self.cached += event.cached_tokens
-        self.completion += event.completion_tokens
-        self.cost_nano += event.cost_nano
-
-    def values(self) -> list[int]:
-        return [self.requests, self.prompt, self.cached, self.completion, self.cost_nano]
-
-    def encode(self) -> bytes:
-        return _VERSION + orjson.dumps(self.values())
-
-    @classmethod
-    def decode(cls, value: bytes) -> Self:
-        return cls(*orjson.loads(value[1:]))
+_VERSION = b"\x02"
+_SEARCH = b"s\0accounts"
+_SEARCH_EVERY_MS = 60_000
+_SEARCH_MOST = 20  # accounts that one batch looks at
 
 
 @dataclass(slots=True)
 class Tenant:
-    bucket: Bucket
+    """Times are UTC ms."""
+
+    account: Account = field(default_factory=Account)
     admitted: int = -1  # offset on `admitted`: whatever stands up to it has been applied
     settled: int = -1  # the same on `usage`
-    sweep_at: int = 0  # when to look through the reservations again, UTC ms
+    at: int = 0  # of the latest record: time never runs backwards here
+    sweep_at: int = 0  # when to look through the reservations again
     swept_to: bytes = b""  # where the last look stopped, if it wasn't through
-    used: Tokens = field(default_factory=Tokens)
 
     def encode(self) -> bytes:
-        fields = [*self.bucket, self.admitted, self.settled, self.sweep_at, self.swept_to.hex(), self.used.values()]
+        account = (self.account.used, self.account.at)
+        fields = [*account, self.admitted, self.settled, self.at, self.sweep_at, self.swept_to.hex()]
         return _VERSION + orjson.dumps(fields)
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
-        level, at, admitted, settled, sweep_at, swept_to, used = orjson.loads(value[1:])
-        return cls(Bucket(level, at), admitted, settled, sweep_at, bytes.fromhex(swept_to), Tokens(*used))
-
-
-class ReservationKey(NamedTuple):
-    """Both records that name a reservation, the admitted one and the usage event, carry these."""
-
-    tenant: str
-    accepted_at: int
-    claim: str
-
-    def encode(self) -> bytes:
-        return b"%b%b%b" % (_prefix(self.tenant), _time(self.accepted_at), self.claim.encode())
-
-    @classmethod
-    def decode(cls, key: bytes) -> Self:
-        _, tenant, rest = key.split(b"\0", 2)
-        return cls(tenant.decode(), int.from_bytes(rest[:8]), rest[8:].decode())
-
-
-class Hold(IntEnum):
-    OPEN = 0
-    RELEASED = 1  # given back, and a late usage event is still awaited: it expired, or its waste came first
-    SETTLED = 2  # over: kept for what a crash may make come twice
-
-
-class Reservation(NamedTuple):
-    """Tokens that a request may use up."""
-
-    offset: int  # of the record on `admitted` that opened it
-    tokens: int
-    admitted_at: int
-    until: int  # UTC ms: an open one is released then, another is forgotten
-    hold: Hold = Hold.OPEN
-
-    def encode(self) -> bytes:
-        return _VERSION + orjson.dumps([*self])
-
-    @classmethod
-    def decode(cls, value: bytes) -> Self:
-        offset, tokens, admitted_at, until, hold = orjson.loads(value[1:])
-        return cls(offset, tokens, admitted_at, until, Hold(hold))
+        if value[:1] == b"\x01":  # had one bucket of tokens
+            _, at, admitted, settled, sweep_at, swept_to, _ = orjson.loads(value[1:])
+            return cls(Account(), admitted, settled, at, sweep_at, bytes.fromhex(swept_to))
+        used, stamps, admitted, settled, at, sweep_at, swept_to = orjson.loads(value[1:])
+        return cls(Account(used, stamps), admitted, settled, at, sweep_at, bytes.fromhex(swept_to))
 
 
 class Book:
-    """One batch's view of a partition: a tenant's entry is decoded once and written once."""
+    """One batch's view of a partition: an entry that many records change is decoded once and written once."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._tenants: dict[str, Tenant] = {}
-        self._used: dict[bytes, Tokens] = {}
+        self._accounts: dict[bytes, Account] = {}
+        self._histories: dict[bytes, History] = {}
+        self._now = 0
 
-    def tenant(self, name: str, limit: int, now: int) -> Tenant:
-        """A tenant that isn't known yet has a full bucket."""
+    def tenant(self, name: str, at: int) -> Tenant:
+        """As of a record's time (UTC ms). One that isn't known yet has used nothing."""
         tenant = self._tenants.get(name)
         if tenant is None:
             stored = self._state.get(_tenant_key(name))
-            tenant = Tenant.decode(stored) if stored else Tenant(Bucket.full(limit, now))
-            self._tenants[name] = tenant
+            tenant = self._tenants[name] = Tenant.decode(stored) if stored else Tenant()
+        tenant.at = max(tenant.at, at)
+        self._now = max(self._now, at)
         return tenant
+
+    def account(self, tenant: str, whose: Whose) -> Account:
+        """The tenant must have been asked for before."""
+        if whose == TENANT:
+            return self._tenants[tenant].account
+        key = account_key(tenant, whose)
+        account = self._accounts.get(key)
+        if account is None:
+            stored = self._state.get(key)
+            account = self._accounts[key] = Account.decode(stored) if stored else Account()
+        return account
+
+    def history(self, tenant: str, model: str, *, change: bool = False) -> History:
+        key = history_key(tenant, model)
+        history = self._histories.get(key)
+        if history is None:
+            stored = self._state.get(key)
+            history = History.decode(stored) if stored else History()
+            if change:
+                self._histories[key] = history
+        return history
 
     def reservation(self, key: ReservationKey) -> Reservation | None:
         stored = self._state.get(key.encode())
@@ -135,39 +104,57 @@ class Book:
 
     def reserved(self, tenant: str, after: bytes, accepted_before: int, most: int) -> list[bytes]:
         """Keys of the oldest reservations that are older than that, and come after that key."""
-        start = after + b"\0" if after else _prefix(tenant)
-        return [key for key, _ in self._state.scan(start, _prefix(tenant) + _time(accepted_before), most)]
+        start = after + b"\0" if after else ReservationKey.start(tenant)
+        return [key for key, _ in self._state.scan(start, ReservationKey.start(tenant, accepted_before), most)]
 
-    def count(self, event: UsageEvent) -> None:
-        """Real tokens, to the tenant, and to its user and model."""
-        self._tenants[event.tenant].used.add(event)
-        key = used_key(event.tenant, event.model, event.user)
-        used = self._used.get(key)
-        if used is None:
-            stored = self._state.get(key)
-            used = self._used[key] = Tokens.decode(stored) if stored else Tokens()
-        used.add(event)
+    def stored_accounts(self, tenant: str, most: int) -> Iterator[tuple[str, Whose, Account]]:
+        """What was written before this batch, of one tenant or (empty) of all: each tenant's own accounts first."""
+        start, stop = (_tenant_key(tenant), _tenant_key(tenant) + b"\0") if tenant else (b"t\0", b"t\1")
+        for key, value in self._state.scan(start, stop, most):
+            yield key[2:].decode(), TENANT, Tenant.decode(value).account
+        start, stop = (f"u\0{tenant}\0".encode(), f"u\0{tenant}\1".encode()) if tenant else (b"u\0", b"u\1")
+        for key, value in self._state.scan(start, stop, most):
+            yield *_whose(key), Account.decode(value)
 
     def close(self) -> None:
         """Write what this batch changed; nothing may be asked of the book afterwards."""
-        for key, used in self._used.items():
-            self._state.put(key, used.encode())
+        if self._now:
+            self._forget_accounts()
+        for key, account in self._accounts.items():
+            self._state.put(key, None if is_empty(account, self._now) else account.encode())
+        for key, history in self._histories.items():
+            self._state.put(key, history.encode())
         for name, tenant in self._tenants.items():
             self._state.put(_tenant_key(name), tenant.encode())
 
+    def _forget_accounts(self) -> None:
+        """A bounded look for what says nothing any more, its day or month being over."""
+        stored = self._state.get(_SEARCH)
+        search_at, after = orjson.loads(stored) if stored else (0, "")
+        if self._now < search_at:
+            return
+        start = bytes.fromhex(after) + b"\0" if after else b"u\0"
+        rows = self._state.scan(start, b"u\1", _SEARCH_MOST)
+        for key, value in rows:
+            if key not in self._accounts and is_empty(Account.decode(value), self._now):
+                self._state.put(key, None)
+        through = len(rows) < _SEARCH_MOST
+        again_at = self._now + _SEARCH_EVERY_MS if through else self._now
+        self._state.put(_SEARCH, orjson.dumps([again_at, "" if through else rows[-1][0].hex()]))
 
-def used_key(tenant: str, model: str, user: str) -> bytes:
-    """The user comes last: it alone may hold any character."""
-    return f"c\0{tenant}\0{model}\0{user}".encode()
+
+def account_key(tenant: str, whose: Whose) -> bytes:
+    return b"u\0%b\0%b" % (tenant.encode(), orjson.dumps([*whose]))
+
+
+def history_key(tenant: str, model: str) -> bytes:
+    return f"m\0{tenant}\0{model}".encode()
 
 
 def _tenant_key(name: str) -> bytes:
     return f"t\0{name}".encode()
 
 
-def _prefix(tenant: str) -> bytes:
-    return f"r\0{tenant}\0".encode()
-
-
-def _time(ms: int) -> bytes:
-    return max(0, ms).to_bytes(8)
+def _whose(key: bytes) -> tuple[str, Whose]:
+    _, tenant, whose = key.split(b"\0", 2)
+    return tenant.decode(), Whose(*orjson.loads(whose))

@@ -145,6 +145,15 @@ def _operation(topics: Topics) -> dict[str, Channel]:
             ("operators",),
             ("ingress",),
         ),
+        "limits": Channel(
+            topics.limits,
+            "Limits, each by whose it is (compacted; a tombstone ends it).",
+            {"type": "string", "description": "JSON array: tenant, user, feature, API key's id"},
+            None,
+            ["limit"],
+            ("operators",),
+            ("streams",),
+        ),
     }
 
 

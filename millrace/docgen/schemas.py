@@ -11,6 +11,8 @@ from contracts.control import Control
 from contracts.dead_letter import DeadLetter, Handled
 from contracts.envelope import Admitted, Digest, Envelope, Work
 from contracts.frames import Frame, RequestState
+from contracts.limit_usage import UsageAnswer, UsageQuestion
+from contracts.limits import Limit
 from contracts.policy_record import PolicyRecord
 from contracts.usage import UsageEvent
 from contracts.websocket import ClientMessage, ServerMessage
@@ -30,6 +32,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "dead-letter-headers": DeadLetter,
     "dead-letter-handled": Handled,
     "api-key": ApiKey,
+    "limit": Limit,
+    "limit-usage-question-headers": UsageQuestion,
+    "limit-usage": UsageAnswer,
     "websocket-client-message": ClientMessage,
     "websocket-server-message": ServerMessage,
     "policy-record": PolicyRecord,

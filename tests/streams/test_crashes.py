@@ -7,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.envelope import RequestType
+from contracts.limits import Limit
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from contracts.usage import UsageEvent, UsageKind
-from streams.bucket import MINUTE_MS
 from streams.entry import Entry
-from streams.tenants import Hold, Reservation, Tenant, Tokens, used_key
+from streams.limits.account import Account, Whose
+from streams.limits.bucket import MINUTE_MS
+from streams.limits.history import History
+from streams.reservation import Hold, Reservation
+from streams.tenants import Tenant, account_key, history_key
 from tests.streams.actors import ask, body, cancel_on_control, finish, frames, leave, orders, text, work_records
 from tests.streams.world import Produced, World
 
@@ -26,24 +30,25 @@ CALLERS = ["", "ann", "ben"]
 
 
 class Story:
-    """Time stands still, so the bucket's level is the limit less what was reserved or used, to the token."""
+    """Time stands still, so what an account holds is what was reserved or used, to the token."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.world = World(Settings(request_partitions=2, tenant_partitions=1, tokens_per_minute=LIMIT))
+        self._limit(LIMIT)
         self.asked: list[Produced] = []
 
     def tell(self) -> None:
         happens = {self._post: 4, self._look: 1, self._give_up: 1, self._take: 12}
-        happens |= {self._land: 10, self._run: 5, self._crash: 2}
+        happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1}
         for step in self.random.choices([*happens], [*happens.values()], k=STEPS):
             step()
         self._end()
 
     def _post(self) -> None:
         key, value = self.random.choice(KEYS), self.random.choice(BODIES)
-        caller = [("caller", self.random.choice(CALLERS).encode())]
-        self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES), headers=caller))
+        headers = [("caller", self.random.choice(CALLERS).encode()), ("user", b"ann")]
+        self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES), headers=headers))
 
     def _give_up(self) -> None:
         key, way = self.random.choice(KEYS), self.random.choice(["cancel", "control", "hang up"])
@@ -53,6 +58,17 @@ class Story:
             cancel_on_control(self.world, key)
         else:
             leave(self.world, self.random.choice(CALLERS), self.random.choice(["cancel", "drain", "detach"]), key)
+
+    def _change(self) -> None:
+        """Limits change while it all goes on; before and after a crash they may be others."""
+        self._limit(self.random.choice([LIMIT // 2, LIMIT, LIMIT * 2]))
+
+    def _limit(self, tokens: int) -> None:
+        limits = [
+            Limit(tenant="acme", tokens_per_minute=tokens, concurrent_requests=3),
+            Limit(user="*", tokens_per_day=tokens * 2),
+        ]
+        self.world.policy.apply((limit.selector.encode(), limit.encode()) for limit in limits)
 
     def _look(self) -> None:
         kind = self.random.choice([RequestType.ATTACH, RequestType.LOOKUP])
@@ -148,17 +164,22 @@ class Story:
         return set.union(*by_id.values()) if by_id else set()
 
     def _check_reservations(self, events: list[UsageEvent]) -> None:
-        """Each reserved token was given back once: what is missing from the bucket is what was used, and counted."""
+        """Each reserved token was given back once: what every account holds is what was used, and counted."""
         table = self.world.tables["tenants", 0]
         reservations = [Reservation.decode(value) for key, value in table.entries.items() if key.startswith(b"r\0")]
         assert all(reservation.hold is not Hold.OPEN for reservation in reservations)
         billed = [event for event in events if event.kind is UsageKind.USAGE and event.outcome.billed]
-        used = sum(event.prompt_tokens + event.completion_tokens for event in billed)
-        stored = table.get(b"t\0acme")
-        level = Tenant.decode(stored).bucket.level if stored else LIMIT * MINUTE_MS
-        assert level == (LIMIT - used) * MINUTE_MS
-        counted = table.get(used_key("acme", "small", ""))
-        assert (Tokens.decode(counted) if counted else Tokens()) == _sum(billed)
+        tokens = sum(event.prompt_tokens + event.completion_tokens for event in billed)
+        nano = sum(event.cost_nano for event in billed)
+        tenant = table.get(b"t\0acme")
+        account = Tenant.decode(tenant).account if tenant else Account()
+        per_minute, per_day, _, at_once, day_nano, month_nano = account.used
+        assert (per_minute, per_day, at_once) == (tokens * MINUTE_MS, tokens, 0)
+        assert (day_nano, month_nano) == (nano, nano)
+        stored = table.get(account_key("acme", Whose(user="ann")))
+        assert (Account.decode(stored).used[1] if stored else 0) == tokens
+        counted = table.get(history_key("acme", "small"))
+        assert (_totals(History.decode(counted)) if counted else (0, 0, 0)) == (len(billed), tokens, nano)
 
 
 def _answers(frame: Produced, asked: Produced) -> bool:
@@ -170,11 +191,8 @@ def _answers(frame: Produced, asked: Produced) -> bool:
     return alone == text(asked, "ce_id") if alone else frame.order > asked.order
 
 
-def _sum(events: list[UsageEvent]) -> Tokens:
-    total = Tokens()
-    for event in events:
-        total.add(event)
-    return total
+def _totals(history: History) -> tuple[int, int, int]:
+    return history.requests, history.prompt + history.completion, history.cost_nano
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,9 +7,11 @@ from contracts.bodies import describe
 from contracts.catalogue import load_catalogue
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
-from streams.bucket import MINUTE_MS
+from streams.limits.bucket import MINUTE_MS
+from streams.limits.history import History
 from streams.records import Output
-from streams.tenants import Hold, Reservation, Tenant, Tokens, used_key
+from streams.reservation import Hold, Reservation
+from streams.tenants import Tenant, history_key
 from tests.streams.actors import ask, body, finish, frames, text, usage_events, work_records
 from tests.streams.world import Produced, World
 
@@ -26,6 +28,16 @@ def world_with(limit: int) -> World:
 
 def tenant(world: World) -> Tenant:
     return Tenant.decode(world.tables["tenants", 0].entries[b"t\0acme"])
+
+
+def minute(world: World) -> int:
+    """Tokens × MINUTE_MS in the tenant's bucket."""
+    return tenant(world).account.used[0]
+
+
+def history(world: World, model: str = "small") -> History:
+    stored = world.tables["tenants", 0].entries.get(history_key("acme", model))
+    return History.decode(stored) if stored else History()
 
 
 def reservations(world: World) -> list[Reservation]:
@@ -92,7 +104,7 @@ def test_what_a_router_refuses_reserves_nothing() -> None:
     world.settle_down()
     assert text(frames(world)[-1], "status") == "400"
     assert not reservations(world)
-    assert tenant(world).bucket.level == NEED * MINUTE_MS
+    assert minute(world) == 0
 
 
 def test_real_usage_settles_the_reservation() -> None:
@@ -100,7 +112,7 @@ def test_real_usage_settles_the_reservation() -> None:
     ask_many(world, 1)
     finish(world, work_records(world)[0], prompt_tokens=3, completion_tokens=4)
     world.settle_down()
-    assert tenant(world).bucket.level == (NEED - 7) * MINUTE_MS
+    assert minute(world) == 7 * MINUTE_MS
 
 
 def test_more_than_was_reserved_is_a_debt() -> None:
@@ -108,7 +120,7 @@ def test_more_than_was_reserved_is_a_debt() -> None:
     ask_many(world, 1)
     finish(world, work_records(world)[0], prompt_tokens=NEED, completion_tokens=NEED)
     world.settle_down()
-    assert tenant(world).bucket.level == -NEED * MINUTE_MS
+    assert minute(world) == 2 * NEED * MINUTE_MS
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REJECTED, Outcome.EXPIRED])
@@ -117,33 +129,31 @@ def test_what_isnt_billed_gives_everything_back(outcome: Outcome) -> None:
     ask_many(world, 1)
     finish(world, work_records(world)[0], outcome)
     world.settle_down()
-    assert tenant(world).bucket.level == NEED * MINUTE_MS
-    assert tenant(world).used == Tokens()
+    assert minute(world) == 0
+    assert history(world) == History()
 
 
-def test_real_tokens_are_counted_by_tenant_user_and_model(world: World) -> None:
-    for number, (user, model) in enumerate([("ann", "small"), ("ann", "large"), ("ben", "small"), ("ann", "small")]):
-        ask(world, f"acme:k{number}", body(model=model), headers=[("user", user.encode())])
+def test_real_tokens_are_counted_by_tenant_and_model(world: World) -> None:
+    for number, model in enumerate(["small", "large", "small"]):
+        ask(world, f"acme:k{number}", body(model=model))
     world.settle_down()
     for work in work_records(world):
         finish(world, work)
     world.settle_down()
-    entries = world.tables["tenants", 0].entries
-    ann = Tokens.decode(entries[used_key("acme", "small", "ann")])
-    assert (ann.requests, ann.prompt, ann.completion) == (2, 14, 10)
-    assert tenant(world).used.requests == 4
-    assert tenant(world).used.cost_nano == sum(event.cost_nano for event in usage_events(world))
+    small = history(world)
+    assert (small.requests, small.prompt, small.completion) == (2, 14, 10)
+    assert small.cost_nano + history(world, "large").cost_nano == sum(event.cost_nano for event in usage_events(world))
 
 
 def test_a_usage_event_that_comes_twice_counts_once(world: World) -> None:
     ask_many(world, 1)
     finish(world, work_records(world)[0])
     world.settle_down()
-    before = tenant(world)
+    before = tenant(world).account, history(world)
     repeated = world.records("usage")[0]
     world.produce(Output("usage", repeated.key, repeated.value, []))
     world.settle_down()
-    assert (tenant(world).bucket, tenant(world).used) == (before.bucket, before.used)
+    assert (tenant(world).account, history(world)) == before
 
 
 def test_a_claim_that_comes_twice_runs_once(world: World) -> None:
@@ -163,13 +173,13 @@ def repeat(world: World, record: Produced) -> None:
 
 def test_a_replay_sends_open_work_on_again_and_takes_nothing(world: World) -> None:
     ask_many(world, 1)
-    level = tenant(world).bucket.level
+    level = minute(world)
     world.positions["admitted", 0] = 0
     world.now += 5
     world.settle_down()
     first, again = work_records(world)
     assert (again.value, again.headers) == (first.value, first.headers)
-    assert tenant(world).bucket.level == level
+    assert minute(world) == level
 
 
 def test_a_replay_refuses_again_what_was_refused() -> None:
@@ -197,11 +207,11 @@ def test_usage_that_comes_after_the_release_is_counted_once() -> None:
     late = work_records(world)[0]
     world.now += TTL_MS
     ask_many(world, 1, "later")
-    level = tenant(world).bucket.level
+    level = minute(world)
     finish(world, late, prompt_tokens=3, completion_tokens=4)
     world.settle_down()
-    assert tenant(world).bucket.level == level - 7 * MINUTE_MS
-    assert tenant(world).used.requests == 1
+    assert minute(world) == level + 7 * MINUTE_MS
+    assert history(world).requests == 1
 
 
 def test_reservations_are_forgotten_in_the_end() -> None:
@@ -218,7 +228,8 @@ def test_reservations_are_forgotten_in_the_end() -> None:
 def test_what_cant_be_understood_rests_in_dead_letters(world: World) -> None:
     world.produce(Output("usage", b"acme", b"{}", []))
     world.produce(Output("admitted", b"acme", b"{}", [("claim", b"0.0")]))
+    world.produce(Output("admitted", b"acme", b"", [("claim", b"0.0")]))
     world.settle_down()
-    assert len(world.records("dead-letters")) == 2
+    assert len(world.records("dead-letters")) == 3
     ask_many(world, 1)
     assert len(work_records(world)) == 1

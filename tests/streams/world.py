@@ -14,6 +14,7 @@ from contracts.catalogue import load_catalogue
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
+from streams.limits.follower import default_policy
 from streams.partition import partition_of
 from streams.records import Output, Record
 from streams.stage import House, Stage
@@ -83,7 +84,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.topics = Topics.of(self.settings)
-        self.house = House(self.settings, self.topics, load_catalogue(), load_prices())
+        self.policy = default_policy(self.settings)
+        self.house = House(self.settings, self.topics, load_catalogue(), load_prices(), self.policy)
         self.stages = {stage.name: stage for stage in stages(self.house)}
 
     def partitions(self, topic: str) -> int:
