@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from contracts.envelope import OnDisconnect
 from contracts.errors import ConfigError
 from contracts.settings import EngineName
 from contracts.toml_lines import Place, line_of
@@ -47,6 +48,7 @@ class ModelSpec(_Strict):
     abilities: tuple[Ability, ...] = Field(("tools", "json_schema"), description="`auto` sends no other needs here")
     quality: int = Field(0, ge=0, description="`auto:best` takes the highest; among equals the dearest")
     tokens_per_second: int | None = Field(None, ge=1, description="of one answer; classes may prefer speed")
+    on_disconnect: OnDisconnect | None = Field(None, description="when its last caller hangs up; else the settings say")
     synthetic: SyntheticTiming = SyntheticTiming()
 
 

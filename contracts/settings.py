@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.envelope import OnDisconnect
+
 EngineName = Literal["synthetic", "openai", "vllm"]
 
 
@@ -63,6 +65,13 @@ class Settings(BaseSettings):
         15.0, gt=0, description="a stream without news gets a comment this often, so that no proxy closes it"
     )
     ingress_ws_max_streams: int = Field(100, ge=1, description="most requests at once on one WebSocket")
+    ingress_on_disconnect: OnDisconnect = Field(
+        "detach", description="what becomes of an unstreamed request whose last caller hangs up: docs/cancel.md"
+    )
+    ingress_on_disconnect_stream: OnDisconnect = Field("cancel", description="the same for a streamed one")
+    ingress_return_seconds: float = Field(
+        5.0, ge=0, description="a caller that hung up finds its request running when it is back within this"
+    )
     ingress_publish_timeout_ms: int = Field(1500, ge=50, description="Kafka must acknowledge within this, else 503")
 
     # Streams

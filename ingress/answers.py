@@ -7,12 +7,14 @@ from urllib.parse import quote
 from starlette.types import Receive, Scope, Send
 
 from contracts.errors import MillraceError, StillRunning, Unacknowledged
+from contracts.outcomes import Outcome
 from ingress.frame import RawFrame
 from ingress.identity import Identity
 from ingress.rate_limits import rate_limit_headers
 
 RawHttpHeaders = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
+_CANCELLED = Outcome.CANCELLED.encode()
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ def frame_headers(frame: RawFrame) -> RawHttpHeaders:
     headers: RawHttpHeaders = []
     if model := frame.headers.get("model"):
         headers.append((b"millrace-model", model))
+    if frame.headers.get("outcome") == _CANCELLED:
+        headers.append((b"millrace-outcome", _CANCELLED))  # the answer is what it had got to
     if frame.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     if retry_after_ms := frame.number("retry-after-ms"):

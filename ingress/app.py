@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from contracts.errors import error_body
 from ingress import documentation
 from ingress.answers import json_answer
+from ingress.cancel import cancel_request
 from ingress.completions import create_chat_completion, create_completion
 from ingress.events import get_events
 from ingress.gateway import Gateway
@@ -26,6 +27,7 @@ _ROUTES: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("POST", "/v1/completions", create_completion, documentation.COMPLETION),
     ("GET", "/v1/requests/{key:path}/events", get_events, documentation.EVENTS),
     ("GET", "/v1/requests/{key:path}", get_request, documentation.REQUEST),
+    ("DELETE", "/v1/requests/{key:path}", cancel_request, documentation.CANCEL),
     ("GET", "/v1/models", list_models, documentation.MODELS),
     ("GET", "/v1/models/{id:path}", get_model, documentation.MODEL),
     ("GET", "/healthz", healthz, documentation.HEALTH),

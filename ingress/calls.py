@@ -1,7 +1,7 @@
 """Callers that wait for frames, and the hand-over of each frame to those whom it concerns."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -38,6 +38,7 @@ class Call:
         "ids",
         "key",
         "lagging",
+        "on_hang_up",
         "over",
         "record",
     )
@@ -48,6 +49,7 @@ class Call:
         self.record: tuple[bytes, RawHeaders] | None = None  # what was asked, once Kafka has it
         self.over = False  # nobody waits any longer: the client has gone, or this process must stop
         self.lagging = False  # deltas were passed over, since the client didn't take those before them
+        self.on_hang_up: Callable[[], None] | None = None  # when it is the client who has gone
         self._calls = calls
         self._frames: list[RawFrame] = []
         self._held_bytes = 0
@@ -57,7 +59,7 @@ class Call:
         self._until = 0.0  # loop time, seconds
 
     def follow(self, receive: Receive) -> None:
-        """End the wait when the client hangs up. The request goes on: its answer can be fetched."""
+        """End the wait when the client hangs up."""
         self._watcher = asyncio.create_task(self._watch(receive))
 
     def push(self, frame: RawFrame) -> None:
@@ -118,6 +120,8 @@ class Call:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.end()
+        if self.on_hang_up is not None:
+            self.on_hang_up()
 
     def _wake_at(self, until: float) -> None:
         """One timer outlives many waits, since a stream's next frame puts its end off: it is set anew when it rings."""

@@ -46,14 +46,19 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
     asked = describe(body, operation)
     gateway.check_model(asked.request.model)
     identity = derive(request.scope, identity, asked.digest.fingerprint)
+    way = gateway.on_disconnect(headers, asked.digest)
     if asked.digest.stream and b"last-event-id" in headers:
-        return await resume(request, identity, asked.digest)
+        return await resume(request, identity, asked.digest, way)
     ce_id = identity.key.idempotency_key if identity.generated else str(ULID())
-    record = envelope(caller, asked, headers, gateway.origin(ce_id, RequestType.REQUEST))
+    preferences = prefer(request.scope, gateway.settings.ingress_max_wait_seconds)
     call = gateway.calls.open(identity.key.encode(), ce_id)
     try:
+        origin = gateway.origin(ce_id, RequestType.REQUEST)
+        if not preferences.respond_async:
+            origin |= gateway.tells_when_gone(call, ce_id, way)
+        record = envelope(caller, asked, headers, origin)
         await gateway.ask(call, body, record)
-        return await _Accepted.of(request, identity, asked, call, started).respond(request)
+        return await _Accepted.of(request, identity, asked, call, preferences, started).respond(request)
     except BaseException:
         call.close()
         raise
@@ -73,9 +78,16 @@ class _Accepted:
     started: float  # loop time, seconds
 
     @classmethod
-    def of(cls, request: Request, identity: Identity, asked: Described, call: Call, started: float) -> "_Accepted":
+    def of(
+        cls,
+        request: Request,
+        identity: Identity,
+        asked: Described,
+        call: Call,
+        preferences: Preferences,
+        started: float,
+    ) -> "_Accepted":
         settings = gateway_of(request).settings
-        preferences = prefer(request.scope, settings.ingress_max_wait_seconds)
         headers = key_headers(identity, settings.idempotency_window_hours)
         if applied := preferences.applied():
             headers.append((b"preference-applied", applied.encode()))

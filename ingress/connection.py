@@ -86,6 +86,7 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
+        await self.gateway.departures.forget()
         await self._requests.stop(LAST_RECORDS_SECONDS)
         await asyncio.gather(self._frames.stop(), self._keys.stop(), self._history.close())
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Path, Query
 from fastapi.security import HTTPBearer
 
 from contracts.bodies import ChatCompletionRequest, CompletionRequest
-from contracts.envelope import Lane
+from contracts.envelope import Lane, OnDisconnect
 from contracts.frames import RequestState
 from ingress.schemas import ChatCompletion, ErrorResponse, Health, ModelCard, ModelList, TextCompletion
 
@@ -43,6 +43,10 @@ def _options(  # noqa: PLR0913, PLR0917 - one for each header
     millrace_lane: Annotated[
         Lane | None, Header(description="`batch` fills what `interactive` leaves; so does `service_tier: flex`")
     ] = None,
+    millrace_on_disconnect: Annotated[
+        OnDisconnect | None,
+        Header(description="if you hang up: `cancel` (default for streams), `detach` (run on), `drain` (no deltas)"),
+    ] = None,
     traceparent: Annotated[str | None, Header(description="W3C trace context")] = None,
     last_event_id: Annotated[
         str | None, Header(description="go on with a stream after this event, instead of asking anew")
@@ -73,6 +77,12 @@ def _events_of(
 ) -> None: ...
 
 
+def _cancelled_key(
+    key: Annotated[str, Path(description="the request's idempotency key, percent-encoded")],
+    wait: Annotated[int, Query(ge=1, description="seconds to wait for its end")] = 10,
+) -> None: ...
+
+
 def _model_id(id: Annotated[str, Path()]) -> None: ...  # noqa: A002 - the parameter's public name
 
 
@@ -82,6 +92,7 @@ _ANSWER_HEADERS = {
     "Idempotent-Replayed": "`true` on a stored answer, given again",
     "Millrace-Idempotency-Window": "seconds for which the key replays its answer",
     "Millrace-Model": "the model that answered",
+    "Millrace-Outcome": "`cancelled` when the answer is what a cancelled request had got to",
     "openai-processing-ms": "milliseconds from its receipt",
 }
 _TEXT = {"schema": {"type": "string"}}
@@ -135,6 +146,18 @@ EVENTS: dict[str, Any] = {
     "responses": {
         200: {"description": "OpenAI chunks, each with an id", "content": {"text/event-stream": _TEXT}},
         204: {"description": "`Last-Event-ID` is the stream's last: there is nothing more"},
+        **_ERRORS,
+    },
+}
+CANCEL: dict[str, Any] = {
+    "summary": "End a request early; what it has produced is its answer, and is billed",
+    "tags": ["requests"],
+    "dependencies": [_KEY, Depends(_cancelled_key)],
+    "responses": {
+        200: {"model": RequestState, "description": "It has ended as cancelled, now or before"},
+        202: {"model": RequestState, "description": "It will: what runs stops, what waits never runs"},
+        404: {"model": ErrorResponse, "description": "There is no such request"},
+        409: {"model": ErrorResponse, "description": "It had ended otherwise: nothing has changed"},
         **_ERRORS,
     },
 }

@@ -3,10 +3,11 @@
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from contracts.envelope import Digest
+from contracts.envelope import Digest, OnDisconnect
 from contracts.errors import InvalidRequest, StillRunning
 from contracts.keys import RequestKey, check_idempotency_key
 from ingress.answers import Answer, frame_answer, key_headers
+from ingress.departures import chosen
 from ingress.event_id import START, End, EventId
 from ingress.following import Following, Refused, Resumption, follow
 from ingress.gateway import Gateway, gateway_of
@@ -24,17 +25,19 @@ async def get_events(request: Request) -> ASGIApp:
     identity = name(request.scope, Identity(key, generated=False))
     include_usage = request.query_params.get("include_usage", "") in ("1", "true")
     wanted = Resumption(key.encode(), _last_event_id(request), include_usage)
-    return await _stream(request, identity, wanted, wait_seconds_of(request, most_seconds, str(int(most_seconds))))
+    wait_seconds = wait_seconds_of(request, most_seconds, str(int(most_seconds)))
+    way = chosen(dict(request.scope["headers"])) or "detach"
+    return await _stream(request, identity, wanted, way, wait_seconds)
 
 
-async def resume(request: Request, identity: Identity, asked: Digest) -> ASGIApp:
+async def resume(request: Request, identity: Identity, asked: Digest, way: OnDisconnect) -> ASGIApp:
     """It never starts a run: what is to be gone on with was begun."""
     if identity.generated:
         raise InvalidRequest("Last-Event-ID goes with the Idempotency-Key of the stream.", param="Idempotency-Key")
     settings = gateway_of(request).settings
     wait = prefer(request.scope, settings.ingress_max_wait_seconds).wait_seconds
     wanted = Resumption(identity.key.encode(), _last_event_id(request), asked.include_usage, asked.fingerprint)
-    return await _stream(request, identity, wanted, settings.ingress_wait_seconds if wait is None else wait)
+    return await _stream(request, identity, wanted, way, settings.ingress_wait_seconds if wait is None else wait)
 
 
 def _last_event_id(request: Request) -> EventId:
@@ -42,12 +45,14 @@ def _last_event_id(request: Request) -> EventId:
     return EventId.parse(text) if text else START
 
 
-async def _stream(request: Request, identity: Identity, wanted: Resumption, wait_seconds: float) -> ASGIApp:
+async def _stream(
+    request: Request, identity: Identity, wanted: Resumption, way: OnDisconnect, wait_seconds: float
+) -> ASGIApp:
     gateway = gateway_of(request)
     headers = key_headers(identity, gateway.settings.idempotency_window_hours)
     if wanted.after.end is End.DONE:
         return Answer(204, headers, b"")  # an EventSource stops at that
-    call = gateway.calls.enter(Following(gateway, wanted.key))
+    call = gateway.calls.enter(Following(gateway, wanted.key, way))
     try:
         call.follow(request.receive)
         stream = await follow(gateway, call, wanted)

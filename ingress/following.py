@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 from ulid import ULID
 
-from contracts.envelope import RequestType
+from contracts.envelope import OnDisconnect, RequestType
 from contracts.errors import IdempotencyKeyReused, MillraceError, StillRunning
 from ingress.calls import Call
 from ingress.event_id import EventId
@@ -27,10 +27,11 @@ class Refused(Exception):  # noqa: N818 - what it says is the answer
 class Following(Call):
     """A caller whose deltas come from the history, in order; the end waits until all that came before it was heard."""
 
-    __slots__ = ("_claim", "_end", "_gateway", "_listening_to", "_up_to_date")
+    __slots__ = ("_claim", "_end", "_gateway", "_listening_to", "_up_to_date", "on_disconnect")
 
-    def __init__(self, gateway: Gateway, key: bytes) -> None:
+    def __init__(self, gateway: Gateway, key: bytes, on_disconnect: OnDisconnect = "detach") -> None:
         super().__init__(gateway.calls, key, ())
+        self.on_disconnect = on_disconnect
         self._gateway = gateway
         self._claim = b""
         self._listening_to: tuple[str, int] | None = None  # reply address, since (UTC ms)
@@ -117,7 +118,8 @@ async def _standing(gateway: Gateway, call: Following) -> RawFrame:
     ce_id = str(ULID())
     call.ids.add(ce_id.encode())
     until = asyncio.get_running_loop().time() + gateway.settings.ingress_wait_seconds
-    await gateway.ask(call, b"", list(gateway.origin(ce_id, RequestType.ATTACH).items()))
+    headers = gateway.origin(ce_id, RequestType.ATTACH) | gateway.tells_when_gone(call, ce_id, call.on_disconnect)
+    await gateway.ask(call, b"", list(headers.items()))
     while frames := await call.frames(until):
         for frame in frames:
             if frame.kind == STATE:

@@ -4,16 +4,18 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.requests import Request
 from ulid import ULID
 
 from contracts.catalogue import AUTOMATIC, Catalogue
-from contracts.envelope import RequestType
+from contracts.envelope import Digest, OnDisconnect, RequestType
 from contracts.errors import KafkaUnavailable, UnknownModel
 from contracts.headers import RawHeaders
 from contracts.settings import Settings
 from ingress.calls import Call, Calls
+from ingress.departures import Departures, chosen
 from ingress.history import History, Silence
 from ingress.keyring import KeyRing
 from ingress.requestlog import RequestLog
@@ -28,8 +30,12 @@ class Gateway:
     keyring: KeyRing = field(default_factory=KeyRing)
     calls: Calls = field(default_factory=Calls)
     history: History = field(default_factory=Silence)
+    departures: Departures = field(init=False)
     source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
     draining: bool = False
+
+    def __post_init__(self) -> None:
+        self.departures = Departures(self.log, self.origin, self.settings.ingress_return_seconds)
 
     def check_model(self, model: str) -> None:
         """Raises UnknownModel, naming those that there are."""
@@ -47,6 +53,18 @@ class Gateway:
             "ce_time": datetime.now(UTC).isoformat(timespec="milliseconds").encode(),
             "reply-to": self.reply_to.encode(),
         }
+
+    def on_disconnect(self, headers: dict[bytes, bytes], asked: Digest) -> OnDisconnect:
+        """What becomes of a request whose last caller hangs up: by the caller's word, else the model's, else the
+        settings. Raises InvalidRequest."""
+        spec, settings = self.catalogue.models.get(asked.requested_model), self.settings
+        usual = settings.ingress_on_disconnect_stream if asked.stream else settings.ingress_on_disconnect
+        return chosen(headers) or (spec and spec.on_disconnect) or usual
+
+    def tells_when_gone(self, call: Call, caller: str, way: OnDisconnect) -> dict[str, bytes]:
+        """Envelope headers of a caller that waits: if it hangs up, the owner of its key learns that."""
+        call.on_hang_up = partial(self.departures.announce, call.key, caller, way)
+        return {"caller": caller.encode()}
 
     async def ask(self, call: Call, value: bytes, headers: RawHeaders) -> None:
         """Write a record on a call's behalf; the answer comes to its frames. Raises KafkaUnavailable."""

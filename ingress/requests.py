@@ -7,11 +7,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 from ulid import ULID
 
-from contracts.envelope import RequestType
+from contracts.envelope import OnDisconnect, RequestType
 from contracts.errors import InvalidRequest, StillRunning
 from contracts.keys import RequestKey, check_idempotency_key
 from ingress.answers import frame_answer, json_answer, key_headers
 from ingress.calls import Call
+from ingress.departures import chosen
 from ingress.frame import STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
 from ingress.identity import Identity, name
@@ -26,7 +27,8 @@ async def get_request(request: Request) -> ASGIApp:
     wait_seconds = wait_seconds_of(request, settings.ingress_max_wait_seconds)
     with gateway.calls.open(key.encode()) as call:
         call.follow(request.receive)
-        frame = await _Inquiry(gateway, call, settings.ingress_wait_seconds).standing(wait_seconds)
+        way = chosen(dict(request.scope["headers"])) or "detach"
+        frame = await _Inquiry(gateway, call, settings.ingress_wait_seconds, way).standing(wait_seconds)
     headers = [*key_headers(identity, settings.idempotency_window_hours), (b"cache-control", b"no-store")]
     return json_answer(frame.value, headers) if frame.kind == STATE else frame_answer(frame, headers)
 
@@ -44,6 +46,7 @@ class _Inquiry:
     gateway: Gateway
     call: Call
     patience_seconds: float  # how long the log may take to say how a request stands
+    way: OnDisconnect
 
     async def standing(self, wait_seconds: float) -> RawFrame:
         """The request's state: as it is, or with `wait_seconds` once it has ended; or why it can't be told.
@@ -71,7 +74,10 @@ class _Inquiry:
     async def _ask(self, ce_type: RequestType) -> None:
         ce_id = str(ULID())
         self.call.ids.add(ce_id.encode())
-        await self.gateway.ask(self.call, b"", list(self.gateway.origin(ce_id, ce_type).items()))
+        headers = self.gateway.origin(ce_id, ce_type)
+        if ce_type is RequestType.ATTACH:
+            headers |= self.gateway.tells_when_gone(self.call, ce_id, self.way)
+        await self.gateway.ask(self.call, b"", list(headers.items()))
 
 
 def _settles(frame: RawFrame, *, patient: bool) -> bool:

@@ -13,7 +13,12 @@ from millrace.kafka_broker import KafkaBroker
 from millrace.topic_admin import ensure_topics
 from tests.support.ingress import Api, kafka_ingress, kafka_pipeline, memory_api, write_key
 
-LIMITS: dict[str, Any] = {"max_body_bytes": 100_000, "ingress_wait_seconds": 5.0, "ingress_max_wait_seconds": 8.0}
+LIMITS: dict[str, Any] = {
+    "max_body_bytes": 100_000,
+    "ingress_wait_seconds": 5.0,
+    "ingress_max_wait_seconds": 8.0,
+    "ingress_return_seconds": 3600.0,  # else one test's hang-up would be written within another
+}
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ def test_every_route_is_there(document: dict[str, Any]) -> None:
         ("post", "/v1/completions"),
         ("get", "/v1/requests/{key}"),
         ("get", "/v1/requests/{key}/events"),
+        ("delete", "/v1/requests/{key}"),
         ("get", "/v1/models"),
         ("get", "/v1/models/{id}"),
         ("get", "/healthz"),
@@ -34,7 +35,7 @@ def test_bodies_are_the_contracts(document: dict[str, Any]) -> None:
 def test_our_headers_and_errors_are_documented(document: dict[str, Any]) -> None:
     operation = document["paths"]["/v1/chat/completions"]["post"]
     names = {parameter["name"] for parameter in operation["parameters"]}
-    assert {"idempotency-key", "prefer", "millrace-user", "millrace-max-cost", "millrace-deadline"} <= names
+    assert {"idempotency-key", "prefer", "millrace-user", "millrace-max-cost", "millrace-on-disconnect"} <= names
     assert operation["security"] == [{"HTTPBearer": []}]
     assert set(operation["responses"]) == {"200", "202", "4XX", "5XX"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from contracts.envelope import Envelope, RequestType
-from contracts.errors import IdempotencyKeyReused, MillraceError, UnknownRequest
+from contracts.errors import IdempotencyKeyReused, MillraceError, RequestFinished, UnknownRequest
 from contracts.frames import Frame, FrameKind
 from contracts.headers import RawHeaders
 from contracts.outcomes import Outcome
@@ -85,7 +85,9 @@ class Pipeline:
             self._news.notify_all()
         if asked.envelope.ce_type is RequestType.REQUEST:
             await self._request(asked)
-        else:
+        elif asked.envelope.ce_type is RequestType.CANCEL:
+            await self._cancel(asked)
+        elif asked.envelope.ce_type is not RequestType.LEAVE:
             await self._inquiry(asked)
 
     async def seen(self, count: int = 1) -> list[Asked]:
@@ -139,6 +141,17 @@ class Pipeline:
         if asked.envelope.ce_type is RequestType.ATTACH and address not in entry.waiters:
             entry.waiters.append(address)
 
+    async def _cancel(self, asked: Asked) -> None:
+        """What runs, a test ends when it likes."""
+        entry = self._entries.get(asked.key)
+        if entry is None or _outcome(entry) in (None, Outcome.CANCELLED):
+            await self._inquiry(asked)
+        else:
+            await self._tell(asked, RequestFinished("It has ended already."))
+        address = asked.envelope.reply_to or ""
+        if entry and entry.end is None and address not in entry.waiters:
+            entry.waiters.append(address)
+
     async def _tell(self, asked: Asked, error: MillraceError) -> None:
         frame = Frame(kind=FrameKind.ERROR, status=error.status, in_reply_to=asked.envelope.ce_id)
         await self.emit(asked.envelope.reply_to or "", asked.key, frame.to_headers(), error.body())
@@ -156,7 +169,7 @@ def _place(entry: Entry) -> dict[str, Any]:
 
 def _state(key: bytes, entry: Entry) -> bytes:
     outcome = _outcome(entry)
-    part = "response" if outcome is Outcome.SUCCEEDED else "error"
+    part = "response" if outcome and outcome.answered else "error"
     answer = {part: orjson.Fragment(entry.end.value)} if entry.end else {}
     state = {"id": key.decode().partition(":")[2], "object": "millrace.request", "status": outcome or "in_progress"}
     return orjson.dumps(state | answer)
