@@ -1,5 +1,6 @@
 """What was asked, and what the client that asked was told."""
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -53,6 +54,14 @@ class Said(NamedTuple):
         return cls(text, chunks[-1]["model"], finish, usage["prompt_tokens"], usage["completion_tokens"])
 
 
+class Trouble(NamedTuple):
+    """One try that brought no answer."""
+
+    at: float  # monotonic, seconds
+    what: str
+    failed: bool  # a request that was taken broke; no fault of it when nobody listened, or its client's patience ended
+
+
 @dataclass
 class Told:
     """The end of a call as its client saw it; `said` is None for one who gave up, or was refused for good."""
@@ -61,4 +70,7 @@ class Told:
     said: Said | None = None
     answered_at: float | None = None  # monotonic, seconds
     over: bool = False
-    troubles: list[str] = field(default_factory=list)  # one for each try that failed
+    troubles: list[Trouble] = field(default_factory=list)
+
+    def trouble(self, what: str, *, failed: bool) -> None:
+        self.troubles.append(Trouble(time.monotonic(), what[:200], failed))

@@ -41,6 +41,7 @@ class Evidence:
     events: dict[str, dict[str, UsageEvent]] = field(default_factory=lambda: defaultdict(dict))
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     told: list[Told] = field(default_factory=list)
+    unreadable: str = ""  # why the ledger can't be read; empty when it can
     changed: set[str] = field(default_factory=set)  # keys of events that came twice with different contents
 
     def add_event(self, event: UsageEvent) -> None:
@@ -72,7 +73,8 @@ def balance(evidence: Evidence) -> list[Finding]:
     clients: dict[str, list[Told]] = defaultdict(list)
     for told in evidence.told:
         clients[told.ask.key].append(told)
-    return [
+    unreadable = [Finding(LOST, "*", f"the ledger can't be read: {evidence.unreadable}")] if evidence.unreadable else []
+    return unreadable + [
         Finding(kind, key, sentence)
         for key in sorted(clients.keys() | evidence.accepted)
         for kind, sentence in _of_key(evidence, key, clients[key])
@@ -107,7 +109,7 @@ def _answers(evidence: Evidence, key: str, clients: list[Told]) -> Iterator[tupl
     official = _said(finals)
     for told in clients:
         if told.said is None:
-            yield LOST, f"a client ({told.ask.door}) went without: {told.troubles[-3:]}"
+            yield LOST, f"a client ({told.ask.door}) went without: {[trouble.what for trouble in told.troubles[-3:]]}"
         elif told.said not in official:
             yield CONTRADICTED, f"a client ({told.ask.door}) was told {told.said}, the log says {official}"
 

@@ -12,8 +12,9 @@ from typing import Literal
 from tests.chaos.answers import Told
 from tests.chaos.books import Evidence, Finding, balance
 from tests.chaos.commits import CommitWatch, StaleCommit
+from tests.chaos.disk_faults import FULL_DISK_LEDGER
 from tests.chaos.evidence import gather, quiet
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, NotHappened
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig
 from tests.chaos.schedule import rounds
@@ -22,6 +23,7 @@ LATE_SECONDS = 2.0  # an answer that took longer was held up
 _CALM_SECONDS = 2.0  # between a recovery and the next fault
 _HEAL_SECONDS = 90.0
 _WARM_SECONDS = 5.0
+_INFLICT_SECONDS = 400.0  # the longest fault takes half of it
 
 Say = Callable[[str], None]
 
@@ -33,8 +35,10 @@ class Round:
     faults: tuple[str, ...]
     began: float  # monotonic, seconds
     ended: float = 0.0
-    recovery_seconds: float = 0.0  # from the fault until the last answer that it held up; 0 when none was
     told: list[Told] = field(default_factory=list)
+    held_up: list[float] = field(default_factory=list)  # from the fault until each answer that it held up, seconds
+    failed: list[str] = field(default_factory=list)  # tries that broke meanwhile
+    void: list[str] = field(default_factory=list)  # why it proves nothing: a fault that did not happen
 
     @property
     def name(self) -> str:
@@ -44,15 +48,20 @@ class Round:
     def keys(self) -> set[str]:
         return {told.ask.key for told in self.told}
 
+    @property
+    def recovery_seconds(self) -> float:
+        """From the fault until the last answer that it held up; 0 when none was."""
+        return max(self.held_up, default=0.0)
+
     def end(self, told: list[Told], first: int) -> None:
         """`told` is of the whole run; what was asked in this round begins with `first`."""
         self.ended = time.monotonic()
         self.told = told[first:]
-        held_up = [answered - self.began for one in told if (answered := _held_up(one)) and answered > self.began]
-        still = [
-            self.ended - self.began for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS
-        ]
-        self.recovery_seconds = max([0.0, *held_up, *still])
+        late = [answered - self.began for one in told if (answered := _held_up(one)) and answered > self.began]
+        still = [one for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS]
+        self.held_up = late + [self.ended - self.began] * len(still)
+        troubles = [trouble for one in told for trouble in one.troubles if trouble.failed and trouble.at > self.began]
+        self.failed = [trouble.what for trouble in troubles]
 
 
 def _held_up(told: Told) -> float | None:
@@ -89,7 +98,7 @@ async def run(
         try:
             await load.start()
             watch.start()
-            done = await _fault_after_fault(rig, load, seed, names, seconds, say)
+            done = await _fault_after_fault(rig, load, seed, _possible(rig, names, say), seconds, say)
             say("counting")
             await load.drain()
             await quiet(rig.settings)
@@ -100,6 +109,14 @@ async def run(
         return Outcome(brokers, done, evidence, balance(evidence), watch.stale)
 
 
+def _possible(rig: Rig, names: Sequence[str], say: Say) -> list[str]:
+    """Without what this machine can't do."""
+    left_out = {FULL_DISK_LEDGER} if rig.small_disk is None else set()
+    for name in sorted(left_out & set(names)):
+        say(f"LEFT OUT: {name}: this machine gives no mount namespace to a user")
+    return [name for name in names if name not in left_out]
+
+
 async def _fault_after_fault(
     rig: Rig, load: Load, seed: int, names: Sequence[str], seconds: float, say: Say
 ) -> list[Round]:
@@ -107,18 +124,32 @@ async def _fault_after_fault(
     done: list[Round] = []
     await asyncio.sleep(_WARM_SECONDS)
     deadline = time.monotonic() + seconds
-    for faults in rounds(seed, names):
+    for faults in rounds(seed, names) if names else ():
         if time.monotonic() > deadline:
             break
         first = len(load.told)
         say(f"round {len(done) + 1}: {' + '.join(faults)}")
         one = Round(faults, time.monotonic())
         done.append(one)
-        await asyncio.gather(*(FAULTS[name].inflict(rig, rng) for name in faults))
+        one.void = [why for why in await asyncio.gather(*(_inflict(name, rig, rng) for name in faults)) if why]
+        for why in one.void:
+            say(f"  VOID: {why}")
         await _healed(rig, load, say)
         one.end(load.told, first)
-        say(f"  {len(one.told)} calls, answers flowed again after {one.recovery_seconds:.1f} s")
+        say(f"  {len(one.told)} calls, {len(one.failed)} broke; answers flowed after {one.recovery_seconds:.1f} s")
     return done
+
+
+async def _inflict(name: str, rig: Rig, rng: random.Random) -> str | None:
+    """Why it did not happen, or None."""
+    try:
+        async with asyncio.timeout(_INFLICT_SECONDS):
+            await FAULTS[name].inflict(rig, rng)
+    except NotHappened as error:
+        return f"{name}: {error}"
+    except TimeoutError:
+        return f"{name}: not done within {_INFLICT_SECONDS:.0f} s"
+    return None
 
 
 async def _healed(rig: Rig, load: Load, say: Say) -> None:

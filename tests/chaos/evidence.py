@@ -1,8 +1,10 @@
 """Gathers what the books are balanced from, once nothing moves any more."""
 
 import asyncio
+import time
 
 import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from contracts.completion import Completion
 from contracts.frames import Frame, FrameKind
@@ -23,15 +25,24 @@ async def gather(settings: Settings, ledger_url: str, told: list[Told]) -> Evide
     """Waits until the ledger has every usage event; what is missing after 90 s is a finding, not an error."""
     evidence = await _from_kafka(settings, told)
     events = {event_id for events in evidence.events.values() for event_id in events}
+    deadline = time.monotonic() + _SETTLED_SECONDS
+    while not await _read_ledger(evidence, ledger_url, len(events)) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
+    return evidence
+
+
+async def _read_ledger(evidence: Evidence, url: str, enough: int) -> bool:
+    """Whether it has as many rows as that."""
     try:
-        async with asyncio.timeout(_SETTLED_SECONDS):
-            while len(rows := await asyncio.to_thread(_rows, ledger_url)) < len(events):  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_SECONDS)
-    except TimeoutError:
-        rows = await asyncio.to_thread(_rows, ledger_url)
+        rows = await asyncio.to_thread(_rows, url)
+    except (ClickHouseError, OSError) as error:
+        evidence.unreadable = str(error)[:500]
+        return False
+    evidence.unreadable = ""
+    evidence.rows.clear()
     for key, row in rows:
         evidence.rows[key].append(row)
-    return evidence
+    return len(rows) >= enough
 
 
 async def _from_kafka(settings: Settings, told: list[Told]) -> Evidence:

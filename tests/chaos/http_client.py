@@ -35,7 +35,7 @@ class HttpClient:
             try:
                 return await self._try(url, ask)
             except (_Refused, httpx.HTTPError, KeyError, IndexError, ValueError) as error:
-                told.troubles.append(f"{type(error).__name__} {error}"[:200])
+                told.trouble(f"{type(error).__name__} {error}", failed=_failed(error))
                 if isinstance(error, _Refused) and error.status not in _AGAIN:
                     return None
             await asyncio.sleep(_PAUSE_SECONDS * min(5, 1 + attempt) * self._rng.uniform(0.5, 1.0))
@@ -63,6 +63,13 @@ class _Refused(Exception):  # noqa: N818
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(f"{status} {body[:150].decode(errors='replace')}")
         self.status = status
+
+
+def _failed(error: Exception) -> bool:
+    """Not where nobody listened, and the client goes elsewhere; nor where it was told to come back for its answer."""
+    if isinstance(error, _Refused):
+        return error.status != httpx.codes.GATEWAY_TIMEOUT
+    return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 async def _chunks(answer: httpx.Response) -> list[dict[str, Any]]:

@@ -51,13 +51,13 @@ class KafkaClient:
             try:
                 record = await asyncio.wait_for(self._try(ask), _TRY_SECONDS)
             except (KafkaError, TimeoutError) as error:
-                told.troubles.append(repr(error)[:200])
+                told.trouble(repr(error), failed=not isinstance(error, TimeoutError))
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             frame = Frame.from_headers(record.headers)
             if frame.kind is FrameKind.FINAL:
                 return Said.of(orjson.loads(record.value))
-            told.troubles.append(f"{frame.status} {record.value[:150]!r}")
+            told.trouble(f"{frame.status} {record.value[:150]!r}", failed=True)
             if frame.outcome is None or frame.outcome.stored:
                 return None
             await asyncio.sleep(_PAUSE_SECONDS)

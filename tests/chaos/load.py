@@ -92,7 +92,7 @@ class Load:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 told.said = await client.ask(ask, told)
         except TimeoutError:
-            told.troubles.append("gave up")
+            told.trouble("gave up", failed=True)
         told.over = True
         if told.said is not None:
             told.answered_at = time.monotonic()

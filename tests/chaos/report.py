@@ -1,4 +1,5 @@
-"""The table of a run, and every finding in a line of its own."""
+"""The table of a run, and every finding in a line of its own. Its seconds are those of answers, not of rounds: from the
+fault until each answer that it held up."""
 
 from collections import defaultdict
 
@@ -11,7 +12,10 @@ from tests.chaos.books import CONTRADICTED, DOUBLED, LOST, UNCOUNTED, by_kind, t
 from tests.chaos.campaign import Outcome, Round
 from tests.chaos.faults import FAULTS, goal_seconds
 
-_COLUMNS = ("fault", "times", "requests", "lost", "doubled", "contradicted", "stale", "p50 s", "p99 s", "goal", "waste")
+_COLUMNS = (
+    *("fault", "times", "requests", "lost", "doubled", "contradicted", "stale", "broken"),
+    *("held up", "p50 s", "p99 s", "worst s", "goal s", "waste"),
+)
 
 
 def render(outcome: Outcome) -> RenderableType:
@@ -22,6 +26,8 @@ def render(outcome: Outcome) -> RenderableType:
         table.add_row(*row)
     findings = [f"{finding.kind}: {finding.key}: {finding.sentence}" for finding in outcome.findings]
     findings += [f"stale commit: {stale}" for stale in outcome.stale]
+    findings += [f"void, since it did not happen: {why}" for one in outcome.rounds for why in one.void]
+    findings += missed(outcome)
     return Group(table, Text("\n" + "\n".join([*findings, sums(outcome)])))
 
 
@@ -38,7 +44,7 @@ def _row(outcome: Outcome, name: str, done: list[Round]) -> list[str]:
     keys = {key for one in done for key in one.keys}
     kinds = by_kind(outcome.findings, keys)
     stale = sum(one.began <= commit.at < one.ended for one in done for commit in outcome.stale)
-    seconds = [one.recovery_seconds for one in done]
+    seconds = [second for one in done for second in one.held_up]
     goal = goal_seconds(name, outcome.brokers)
     return [
         name,
@@ -47,8 +53,11 @@ def _row(outcome: Outcome, name: str, done: list[Round]) -> list[str]:
         *(str(kinds.get(kind, 0)) for kind in (LOST, DOUBLED)),
         str(kinds.get(CONTRADICTED, 0) + kinds.get(UNCOUNTED, 0)),
         str(stale),
+        str(sum(len(one.failed) for one in done)),
+        str(len(seconds)),
         f"{percentile(seconds, 0.5):.1f}",
         f"{percentile(seconds, 0.99):.1f}",
+        f"{max(seconds, default=0.0):.1f}",
         "" if goal is None else f"{goal:g}",
         f"{wasted_tokens(outcome.evidence, keys):,}",
     ]
@@ -62,5 +71,17 @@ def sums(outcome: Outcome) -> str:
     return f"Prompt + completion tokens: {told}: {'equal' if counted.agree else 'NOT EQUAL'}."
 
 
+def missed(outcome: Outcome) -> list[str]:
+    """Rounds that took longer than their goal. It is no broken promise, so the run stands."""
+    goals = [(number, one, goal_seconds(one.name, outcome.brokers)) for number, one in enumerate(outcome.rounds, 1)]
+    return [
+        f"goal missed: round {number}, {one.name}: {one.recovery_seconds:.1f} s, not {goal:g}"
+        for number, one, goal in goals
+        if goal is not None and one.recovery_seconds > goal
+    ]
+
+
 def holds(outcome: Outcome) -> bool:
-    return not outcome.findings and not outcome.stale and totals(outcome.evidence).agree
+    """And every fault really happened: a round that proves nothing must not pass for one that does."""
+    void = any(one.void for one in outcome.rounds)
+    return not (outcome.findings or outcome.stale or void) and totals(outcome.evidence).agree

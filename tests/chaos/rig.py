@@ -1,6 +1,7 @@
 """The one-machine stack's own parts, one supervisor to each, so that a fault can take any of them and add more."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,19 @@ from millrace.kafka_setup import prepare_kafka
 from millrace.polling import until
 from millrace.ports import free_port
 from millrace.service_process import ServiceProcess, ServiceSpec
-from millrace.stack import StackPlan, make_plan, own_command
+from millrace.stack import StackPlan, make_plan
 from millrace.stack_settings import StackSettings
 from millrace.supervisor import Backoff, Child, Supervisor
 from millrace.topic_admin import ensure_topics, kafka_admin
 from tests.chaos.cluster import NODES, Cluster, ClusterNode
+from tests.chaos.small_disk import SmallDisk
+from tests.chaos.switches import Switches
 
 INGRESSES = ("ingress-1", "ingress-2")
 SERVICES = (*INGRESSES, "streams-1", "worker-1", "worker-2", "analytics")
+ROOT = Path(__file__).parents[2]
 _UP_SECONDS = 120.0
-_LONGEST_BACKOFF_SECONDS = 1.0  # here a death says nothing of the next one
+_LEDGER_MEBIBYTES = 192
 
 
 class Member:
@@ -71,6 +75,7 @@ class Rig:
         self.members: dict[str, Member] = {}
         self._plan_ports = {name: free_port() for name in INGRESSES}
         self._supervisors: dict[str, Supervisor] = {}
+        self.small_disk: SmallDisk | None = None  # under ClickHouse, where the machine allows it
         self._say = say
 
     @property
@@ -90,6 +95,7 @@ class Rig:
         return [member for member in self.members.values() if member.service == service]
 
     async def start(self) -> None:
+        self.small_disk = await SmallDisk.mount(self.plan.data_dir / "ledger", _LEDGER_MEBIBYTES)
         await asyncio.gather(*(self._begin(node) for node in await self._kafka()))
         await ensure_topics(self.settings, all_topics(self.settings, load_catalogue()))
         await asyncio.gather(*(self.add(name) for name in SERVICES))
@@ -98,6 +104,11 @@ class Rig:
         """In order: whoever asks first, Kafka last."""
         for member in sorted(self.members.values(), key=lambda member: member.stop_rank):
             await self.remove(member.name)
+        if self.small_disk:
+            await self.small_disk.unmount()
+
+    def switches(self, name: str) -> Switches:
+        return Switches(self.plan.data_dir / "switches" / name)
 
     async def add(self, name: str) -> None:
         await self._begin(self._child(name))
@@ -126,8 +137,8 @@ class Rig:
 
     async def _begin(self, child: Child) -> None:
         member = self.members[child.name] = Member(child)
-        stack = self.plan.stack
-        backoff = Backoff(stack.restart_first_ms / 1000, _LONGEST_BACKOFF_SECONDS, stack.restart_healthy_seconds)
+        first = self.plan.stack.restart_first_ms / 1000
+        backoff = Backoff(first, first)  # here a death says nothing of the next one
         self._supervisors[child.name] = Supervisor(self._say, backoff)
         await self._supervisors[child.name].start(member)
 
@@ -143,14 +154,16 @@ class Rig:
 
     def _child(self, name: str) -> ServiceProcess:
         service = name.partition("-")[0]
-        environment = self.plan.environment
+        environment = self.plan.environment | {"PYTHONPATH": str(ROOT)}
         if service == "ingress":
             environment = environment | {"MILLRACE_INGRESS_PORT": str(self._plan_ports[name])}
-        command = own_command(service)
+        keeper = [str(self.small_disk.keeper)] if service == "analytics" and self.small_disk else []
+        command = [sys.executable, "-m", "tests.chaos.launcher", str(self.switches(name).folder), service, *keeper]
         rank = ("ingress", "worker", "streams", "analytics").index(service)
         return ServiceProcess(ServiceSpec(name, command, environment, self.plan.log(name), stop_rank=rank))
 
 
 def _plan(data_dir: Path, overrides: Mapping[str, object]) -> StackPlan:
     plan = make_plan(StackSettings(data_dir=data_dir, kafka_port=0), engine="synthetic", port=0)
-    return replace(plan, overrides=plan.overrides | {"analytics_port": free_port(), **overrides})
+    own = {"analytics_port": free_port(), "clickhouse_path": plan.data_dir / "ledger"}
+    return replace(plan, overrides=plan.overrides | own | overrides)

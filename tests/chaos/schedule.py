@@ -4,8 +4,12 @@ import random
 from collections.abc import Iterator, Sequence
 
 _MIXED_SHARE = 0.4
-# What keeps still, or changes how many there are, shouldn't meet itself; nor what needs a victim that is there.
-MIXABLE = ("kill-ingress", "kill-streams", "kill-worker", "kill-analytics", "kill-kafka", "term-ingress")
+# What keeps still, lasts for minutes, or changes how many there are, shouldn't meet itself; nor what needs a victim
+# that is there.
+MIXABLE = (
+    *("kill-ingress", "kill-streams", "kill-worker", "kill-analytics", "kill-kafka", "term-ingress"),
+    *("clock-ingress", "clock-streams", "clock-worker", "forget-ledger"),
+)
 
 
 def rounds(seed: int, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
