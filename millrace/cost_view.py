@@ -1,49 +1,51 @@
 """The cost report as people and programs read it."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from analytics.reports import CostLine, CostReport, dollars, total
-from millrace.grid import Column, Grid, GridFormat, write_csv, write_json
+from millrace.grid import Column, Grid
+from millrace.rows_file import ExportFormat, write_rows
 from millrace.times import format_moment
 
 MEASURES = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nano", "cost_dollars")
-WASTE = ("waste_runs", "waste_tokens", "waste_engine_us")
+APART = ("waste_runs", "waste_tokens", "waste_engine_us", "adjusted_nano", "credited_nano")
 _HEADINGS = ("requests", "prompt", "cached", "completion", "cost")
 _SHORT_HEADINGS = ("reqs", "in", "cached", "out", "cost")
 
 
-def show_cost(report: CostReport, lines: Sequence[CostLine], format_: GridFormat, *, rows: int) -> None:
-    """A table of at most `rows` groups (its totals are over all); JSON and CSV have every one."""
-    if format_ == "table":
+def show_cost(
+    report: CostReport, lines: Sequence[CostLine], format_: ExportFormat, *, rows: int, output: Path | None = None
+) -> None:
+    """A table of at most `rows` groups (its totals are over all); the other formats have every one."""
+    if format_ == "table" and output is None:
         _table(report, lines, rows)
-    elif format_ == "json":
-        write_json([_record(report.by, line) for line in lines])
     else:
-        write_csv((*report.by, *MEASURES, *WASTE), [_record(report.by, line) for line in lines])
+        write_rows((*report.by, *MEASURES, *APART), [_record(report.by, line) for line in lines], format_, output)
 
 
 def _record(by: Sequence[str], line: CostLine) -> dict[str, Any]:
-    values = {name: getattr(line, name) for name in (*MEASURES[:-1], *WASTE)}
+    values = {name: getattr(line, name) for name in (*MEASURES[:-1], *APART)}
     values["cost_dollars"] = dollars(line.cost_nano)
-    groups = {name: _plain(value) for name, value in zip(by, line.group, strict=True)}
-    return groups | {name: values[name] for name in (*MEASURES, *WASTE)}
+    groups = {name: _utc(value) for name, value in zip(by, line.group, strict=True)}
+    return groups | {name: values[name] for name in (*MEASURES, *APART)}
 
 
-def _plain(value: str | date) -> str:
-    return value if isinstance(value, str) else value.isoformat()
+def _utc(value: str | date) -> str | date:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _table(report: CostReport, lines: Sequence[CostLine], rows: int) -> None:
     console = Console()
     sums = total(lines)
-    if not sums.requests and not sums.waste_runs:
+    if sums == CostLine(()):
         console.print(f"No requests in the ledger{_period(report)}.")
         return
-    digits = _digits([line.cost_nano for line in (*lines, sums)])
+    digits = decimals([n for line in (*lines, sums) for n in (line.cost_nano, line.adjusted_nano, line.credited_nano)])
     exact = _grid(report.by, lines[:rows], sums, digits, compact=False)
     grid = exact if exact.fits(console) else _grid(report.by, lines[:rows], sums, digits, compact=True)
     console.print(f"Cost{' by ' + ', '.join(report.by) if report.by else ''}{_period(report)}", style="dim")
@@ -54,6 +56,12 @@ def _table(report: CostReport, lines: Sequence[CostLine], rows: int) -> None:
         console.print(
             f"Waste, never billed: {sums.waste_runs:,} runs, {sums.waste_tokens:,} tokens, "
             f"{sums.waste_engine_us / 1e6:,.1f} s of engine"
+        )
+
+    if sums.adjusted_nano or sums.credited_nano:
+        console.print(
+            f"In the cost: {money(sums.adjusted_nano, digits)} by other prices, "
+            f"{money(sums.credited_nano, digits)} by credits"
         )
 
 
@@ -68,14 +76,19 @@ def _grid(by: Sequence[str], lines: Sequence[CostLine], sums: CostLine, digits: 
 def _cell(value: str | date) -> str:
     if isinstance(value, datetime):
         return format_moment(value)
-    return _plain(value) or "–"
+    return str(value) or "–"
 
 
 def _numbers(line: CostLine, digits: int, *, compact: bool) -> list[str]:
     tokens = (line.prompt_tokens, line.cached_tokens, line.completion_tokens)
     show = _short if compact else "{:,}".format
-    whole, _, rest = dollars(line.cost_nano, digits).partition(".")
-    return [f"{line.requests:,}", *map(show, tokens), f"${int(whole):,}.{rest}"]
+    return [f"{line.requests:,}", *map(show, tokens), money(line.cost_nano, digits)]
+
+
+def money(nano: int, digits: int = 9) -> str:
+    """`$1,234.50`, `-$0.01`."""
+    whole, _, rest = dollars(abs(nano), digits).partition(".")
+    return f"{'-' if nano < 0 else ''}${int(whole):,}.{rest}"
 
 
 def _short(count: int) -> str:
@@ -86,7 +99,7 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _digits(costs: Sequence[int]) -> int:
+def decimals(costs: Sequence[int]) -> int:
     """As many decimals as the longest cost has, and cents at least: every figure is exact."""
     return max(2, *(len(f"{abs(cost) % 10**9:09d}".rstrip("0")) for cost in costs))
 

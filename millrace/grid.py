@@ -1,6 +1,5 @@
-"""Rows on the terminal: as a table that fits its width, as JSON, or as CSV."""
+"""Rows on the terminal: as a table that fits its width, or as JSON."""
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,10 +54,3 @@ class Grid:
 def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
     """One array."""
     sys.stdout.write(orjson.dumps(list(rows), option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
-
-
-def write_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """RFC 4180, but for `\\n` at the ends of lines."""
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)

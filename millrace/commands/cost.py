@@ -2,43 +2,40 @@
 
 # ruff: noqa: PLC0415 - keeps --help fast
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from millrace.commands.options import DataDir
+from millrace.commands.options import DataDir, ExportFormat, Output
 
 
 def cost(
     by: Annotated[
         str,
         typer.Option(
-            help="Any of tenant, user, feature, model, model_version, api_key_id, route, outcome, lane, hour, day, "
-            "month; comma-separated."
+            help="Any of tenant, user, feature, tag:NAME, model, model_version, requested_model, api_key_id, route, "
+            "outcome, lane, operation, engine, price_version, hour, day, month; comma-separated."
         ),
     ] = "tenant",
+    only: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of one of these; may be given several times.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="1h, 7d, or a date or time in UTC.", show_default="all there is")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Likewise.", show_default="now")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Longest table; totals are over all.")] = 50,
-    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print it.")] = "table",
+    format_: ExportFormat = "table",
+    output: Output = None,
     data_dir: DataDir = None,
 ) -> None:
     """Show requests, tokens and dollars, exactly, by any dimension of the ledger."""
-    from datetime import UTC, datetime
-
     from analytics.reports import CostReport
     from millrace.cost_view import show_cost
     from millrace.ledger_client import ledger
-    from millrace.times import parse_moment
+    from millrace.options_read import names, pairs, period
 
-    now = datetime.now(UTC)
-    report = CostReport(
-        by=tuple(name.strip() for name in by.split(",") if name.strip()),
-        since=parse_moment(since, now) if since else None,
-        until=parse_moment(until, now) if until else None,
-    )
+    report = CostReport(names(by), *period(since, until), pairs(only))
     with ledger(data_dir) as client:
         lines = report.lines(client)
-    show_cost(report, lines, format_, rows=rows)
+    show_cost(report, lines, format_, rows=rows, output=output)

@@ -12,3 +12,10 @@ DataDir = Annotated[
     ),
 ]
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How to print it.")]
+ExportFormat = Annotated[
+    Literal["table", "json", "csv", "parquet"],
+    typer.Option("--format", help="How to print it; parquet needs --output."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="A file to write to.", show_default="standard output")
+]

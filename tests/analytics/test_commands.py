@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -71,6 +74,12 @@ def write_stack(folder: Path, query_url: str | None) -> None:
         engine="synthetic",
         children=[],
     ).write(folder)
+
+
+@pytest.fixture
+def embedded(engine_folder: Settings) -> Settings:
+    """With the patience that the query port has by itself: these tests are not about its limits."""
+    return engine_folder.model_copy(update={"clickhouse_database": f"test_{uuid4().hex[:8]}"})
 
 
 @pytest.fixture
@@ -276,9 +285,31 @@ async def test_a_ledger_without_tables(query_port: int) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("--by", "colour"), "Cost can be split by"), (("--since", "yesterday"), "'yesterday' is no time")],
+    [
+        (("--by", "colour"), "Cost can be split by"),
+        (("--since", "yesterday"), "'yesterday' is no time"),
+        (("--since", "1h", "--until", "2h"), "--since must be before --until"),
+        (("--only", "tenant"), "should be NAME=VALUE"),
+        (("--format", "parquet"), "name a file with --output"),
+    ],
 )
 async def test_options_that_do_not_fit(stack: dict[str, str], arguments: tuple[str, ...], says: str) -> None:
     output = await millrace("cost", *arguments, **stack)
     assert output.status == 1
     assert says in output.err
+
+
+async def test_cost_of_some_by_tags_into_a_file(stack: dict[str, str], tmp_path: Path) -> None:
+    some = [event for event in EVENTS if event.tags.get("team") == "search" and event.lane == "batch"]
+    file = tmp_path / "cost.parquet"
+    options = ("--by", "tenant,hour", "--only", "tag:team=search", "--only", "lane=batch")
+    written, as_csv = await asyncio.gather(
+        millrace("cost", *options, "--output", str(file), **stack),
+        millrace("cost", *options, "--format", "csv", **stack),
+    )
+    assert (written.status, written.out, written.err) == (0, "", "")
+    rows = pq.read_table(file).to_pylist()
+    assert sum(row["requests"] for row in rows) == len(some)
+    assert sum(row["cost_nano"] for row in rows) == sum(event.cost_nano for event in some)
+    assert {type(row["hour"]) for row in rows} == {datetime}
+    assert [row["hour"].isoformat() for row in rows] == [row["hour"] for row in as_csv.csv]
