@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from analytics.clickhouse import ClickHouseError
+from analytics.feedback import FeedbackSink
 from analytics.health import Health
 from analytics.http_server import serving
 from analytics.ledger import Ledger
@@ -60,7 +61,10 @@ async def _serve(
             if clients:
                 health.is_well()
                 notify_ready()
-                await Sink(settings, ledger, executor, health).run(*clients, stop)
+                feedback = FeedbackSink(settings, ledger.client, executor)
+                await asyncio.gather(
+                    Sink(settings, ledger, executor, health).run(*clients, stop), feedback.run(clients[1], stop)
+                )
                 health.ails("stopping")
     if engine:
         await _in(executor, engine.close)

@@ -11,7 +11,7 @@ HEADER_PREFIX = "dead-letter-"
 
 class DeadLetter(HeaderModel):
     dead_letter_reason: str = Field(max_length=1000, description="what could not be understood, in public words")
-    dead_letter_stage: str = Field(description="dedupe, meter, settle, worker or sink")
+    dead_letter_stage: str = Field(description="dedupe, meter, settle, worker, sink or feedback")
     dead_letter_topic: str
     dead_letter_partition: int
     dead_letter_offset: int

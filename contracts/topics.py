@@ -74,6 +74,10 @@ class Topics:
         return f"{self.prefix}limits"
 
     @property
+    def feedback(self) -> str:
+        return f"{self.prefix}feedback"
+
+    @property
     def streams_app(self) -> str:
         """Faust's application id, which is also its consumer group."""
         return f"{self.prefix}millrace-streams"
@@ -86,6 +90,10 @@ class Topics:
 
     def worker_group(self, model: str) -> str:
         return f"{self.prefix}millrace-worker.{slug(model)}"
+
+    @property
+    def feedback_group(self) -> str:
+        return f"{self.prefix}millrace-feedback"
 
     @property
     def sink_group(self) -> str:
@@ -128,6 +136,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.control, p, kept),
         TopicSpec(topics.admitted, q, kept_on),
         TopicSpec(topics.usage, q, kept_on),
+        TopicSpec(topics.feedback, q, kept),
         TopicSpec(topics.responses, settings.response_partitions, frames),
         TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),

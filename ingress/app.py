@@ -14,6 +14,7 @@ from ingress.answers import json_answer
 from ingress.cancel import cancel_request
 from ingress.completions import create_chat_completion, create_completion
 from ingress.events import get_events
+from ingress.feedback import give_feedback
 from ingress.gateway import Gateway
 from ingress.health import healthz, readyz
 from ingress.models import get_model, list_models
@@ -28,6 +29,7 @@ _ROUTES: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("GET", "/v1/requests/{key:path}/events", get_events, documentation.EVENTS),
     ("GET", "/v1/requests/{key:path}", get_request, documentation.REQUEST),
     ("DELETE", "/v1/requests/{key:path}", cancel_request, documentation.CANCEL),
+    ("POST", "/v1/requests/{key:path}/feedback", give_feedback, documentation.FEEDBACK),
     ("GET", "/v1/models", list_models, documentation.MODELS),
     ("GET", "/v1/models/{id:path}", get_model, documentation.MODEL),
     ("GET", "/healthz", healthz, documentation.HEALTH),

@@ -10,8 +10,9 @@ from fastapi.security import HTTPBearer
 
 from contracts.bodies import ChatCompletionRequest, CompletionRequest
 from contracts.envelope import Lane, OnDisconnect
+from contracts.feedback import Feedback
 from contracts.frames import RequestState
-from ingress.schemas import ChatCompletion, ErrorResponse, Health, ModelCard, ModelList, TextCompletion
+from ingress.schemas import ChatCompletion, ErrorResponse, FeedbackReceipt, Health, ModelCard, ModelList, TextCompletion
 
 DESCRIPTION = (
     "OpenAI-compatible inference on a durable log: accepted once, answered once, billed once. Repeat a request with "
@@ -61,10 +62,16 @@ def _chat_body(body: ChatCompletionRequest) -> None: ...
 def _completion_body(body: CompletionRequest) -> None: ...
 
 
+def _feedback_body(body: Feedback) -> None: ...
+
+
 def _request_key(
     key: Annotated[str, Path(description="the request's idempotency key, percent-encoded")],
     wait: Annotated[int, Query(ge=0, description="seconds to wait for its end")] = 0,
 ) -> None: ...
+
+
+def _feedback_on(key: Annotated[str, Path(description="the request's idempotency key, percent-encoded")]) -> None: ...
 
 
 def _events_of(
@@ -160,6 +167,13 @@ CANCEL: dict[str, Any] = {
         409: {"model": ErrorResponse, "description": "It had ended otherwise: nothing has changed"},
         **_ERRORS,
     },
+}
+FEEDBACK: dict[str, Any] = {
+    "summary": "Say how good an answer was: the router learns from it",
+    "tags": ["requests"],
+    "status_code": 202,
+    "dependencies": [_KEY, Depends(_feedback_on), Depends(_feedback_body)],
+    "responses": {202: {"model": FeedbackReceipt, "description": "Written down; the latest counts"}, **_ERRORS},
 }
 MODELS: dict[str, Any] = {
     "summary": "The models that are served, and `auto`",

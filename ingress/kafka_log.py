@@ -51,10 +51,10 @@ class KafkaRequestLog:
         except KafkaError:
             raise StackError(f"Kafka has no topic {topic}: `millrace up` makes the topics.") from None
 
-    async def append(self, key: bytes, value: bytes, headers: RawHeaders) -> None:
+    async def append(self, key: bytes, value: bytes, headers: RawHeaders, topic: str | None = None) -> None:
         if not self._link.up:
             raise _nothing_accepted()
-        delivery = await self._hand_over(key, value, headers)
+        delivery = await self._hand_over(topic or self._topic, key, value, headers)
         done, _ = await asyncio.wait((delivery,), timeout=self._timeout_seconds)
         if not done:
             self._link.late(delivery)
@@ -79,10 +79,10 @@ class KafkaRequestLog:
         """Raises StackError when the producer can never send again, so that the process ends and starts anew."""
         await self._lost
 
-    async def _hand_over(self, key: bytes, value: bytes, headers: RawHeaders) -> "asyncio.Future[object]":
+    async def _hand_over(self, topic: str, key: bytes, value: bytes, headers: RawHeaders) -> "asyncio.Future[object]":
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                delivery: asyncio.Future[object] = await self._producer.send(self._topic, value, key, headers=headers)
+                delivery: asyncio.Future[object] = await self._producer.send(topic, value, key, headers=headers)
         except TimeoutError:
             self._link.probed(answered=False)
             raise _nothing_accepted() from None

@@ -6,14 +6,14 @@ from contracts.headers import RawHeaders
 
 
 class RequestLog(Protocol):
-    """The topic `requests`."""
+    """The topic `requests`, and others that callers write to."""
 
     @property
     def reachable(self) -> bool:
         """Whether an append is worth trying."""
 
-    async def append(self, key: bytes, value: bytes, headers: RawHeaders) -> None:
-        """Returns when the record is durable.
+    async def append(self, key: bytes, value: bytes, headers: RawHeaders, topic: str | None = None) -> None:
+        """Returns when the record is durable. Without a topic it is `requests`.
 
         Raises KafkaUnavailable when nothing was written, Unacknowledged when it may have been.
         """

@@ -46,6 +46,13 @@ class TextCompletion(BaseModel):
     usage: Usage
 
 
+class FeedbackReceipt(BaseModel):
+    object: Literal["feedback"]
+    request: str = Field(description="the request's key")
+    score: float
+    label: str
+
+
 class ModelCard(BaseModel):
     id: str
     object: Literal["model"] = "model"

@@ -100,6 +100,15 @@ def _answers_and_bills(topics: Topics) -> dict[str, Channel]:
 def _operation(topics: Topics) -> dict[str, Channel]:
     """What operators and callers write beside the flow, and what was put aside."""
     return {
+        "feedback": Channel(
+            topics.feedback,
+            "How good answers were, as callers say; the latest on a request counts.",
+            REQUEST_KEY,
+            None,
+            ["feedback"],
+            ("ingress", "producers"),
+            ("analytics",),
+        ),
         "control": Channel(
             topics.control,
             "Wishes to cancel, from direct producers; and orders to workers, which name a claim.",

@@ -10,6 +10,7 @@ from contracts.completion import Completion
 from contracts.control import Control
 from contracts.dead_letter import DeadLetter, Handled
 from contracts.envelope import Admitted, Digest, Envelope, Work
+from contracts.feedback import Feedback
 from contracts.frames import Frame, RequestState
 from contracts.limit_usage import UsageAnswer, UsageQuestion
 from contracts.limits import Limit
@@ -38,6 +39,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "websocket-client-message": ClientMessage,
     "websocket-server-message": ServerMessage,
     "policy-record": PolicyRecord,
+    "feedback": Feedback,
 }
 
 

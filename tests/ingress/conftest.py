@@ -28,8 +28,13 @@ async def memory() -> AsyncIterator[Api]:
 
 
 @pytest.fixture(scope="session")
-async def kafka(broker: KafkaBroker) -> AsyncIterator[Api]:
-    settings = Settings(kafka_bootstrap_servers=broker.bootstrap, topic_prefix="ingress-", **LIMITS)
+def broker_settings(broker: KafkaBroker) -> Settings:
+    return Settings(kafka_bootstrap_servers=broker.bootstrap, topic_prefix="ingress-", **LIMITS)
+
+
+@pytest.fixture(scope="session")
+async def kafka(broker_settings: Settings) -> AsyncIterator[Api]:
+    settings = broker_settings
     await ensure_topics(settings, all_topics(settings, load_catalogue()))
     secret = new_api_key()
     await write_key(settings, secret, ApiKey(id="k1", tenant="acme", created_at=0))

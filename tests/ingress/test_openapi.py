@@ -19,6 +19,7 @@ def test_every_route_is_there(document: dict[str, Any]) -> None:
         ("get", "/v1/requests/{key}"),
         ("get", "/v1/requests/{key}/events"),
         ("delete", "/v1/requests/{key}"),
+        ("post", "/v1/requests/{key}/feedback"),
         ("get", "/v1/models"),
         ("get", "/v1/models/{id}"),
         ("get", "/healthz"),

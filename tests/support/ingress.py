@@ -71,11 +71,15 @@ class MemoryLog:
     def __init__(self) -> None:
         self.reachable = True
         self.pipeline: Pipeline | None = None
+        self.elsewhere: list[tuple[str, bytes, bytes]] = []  # topic, key, value
         self._handling: set[asyncio.Task[None]] = set()
 
-    async def append(self, key: bytes, value: bytes, headers: RawHeaders) -> None:
+    async def append(self, key: bytes, value: bytes, headers: RawHeaders, topic: str | None = None) -> None:
         if not self.reachable:
             raise KafkaUnavailable("Kafka can't be reached.", retry_after=1)
+        if topic is not None:
+            self.elsewhere.append((topic, key, value))
+            return
         assert self.pipeline is not None
         task = asyncio.create_task(self.pipeline.handle(key, value, headers))
         self._handling.add(task)
