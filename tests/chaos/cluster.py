@@ -18,7 +18,6 @@ _COPIES = {
     "share.coordinator.state.topic.replication.factor": 3,
     "share.coordinator.state.topic.min.isr": 2,
     "min.insync.replicas": 2,
-    "broker.session.timeout.ms": 3000,
     "replica.lag.time.max.ms": 5000,
     "controller.quorum.election.timeout.ms": 500,
     "controller.quorum.fetch.timeout.ms": 1000,
