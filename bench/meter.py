@@ -18,7 +18,7 @@ from contracts.outcomes import Outcome
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
-from streams.limits.follower import default_policy
+from streams.limits.policy import default_policy
 from streams.meter import meter
 from streams.records import Output, Record
 from streams.settle import Settle

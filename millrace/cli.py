@@ -15,6 +15,7 @@ from millrace.commands import (
     demo,
     dlq,
     keys,
+    limits,
     rebuild,
     reconcile,
     replay,
@@ -43,6 +44,7 @@ app.command()(rebuild.rebuild)
 app.command()(sql.sql)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(route.app, name="route")
 app.command(rich_help_panel="Services, each alone")(services.ingress)

@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from contracts import compacted
 from contracts.catalogue import load_catalogue
+from contracts.compacted import Follower
 from contracts.kafka import producer_of, started
 from contracts.poison_limit import PoisonLimit
 from contracts.prices import load_prices
@@ -22,7 +22,7 @@ from streams.carrier import Carrier
 from streams.changelog import Changelog
 from streams.faust_app import add_agents, build_app, die
 from streams.gate import Gate
-from streams.limits.follower import Follower, default_policy
+from streams.limits.policy import default_policy
 from streams.outbox import Outbox
 from streams.policy.running import RunningPolicy
 from streams.reply_topics import ReplyTopics
@@ -52,8 +52,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             return
         ours = check_topics(await producer.client.fetch_all_metadata(), settings, catalogue)
         await producer.client.set_topics(ours)
-        await stack.enter_async_context(Follower(settings, policy))
-        await stack.enter_async_context(compacted.Follower(settings, house.topics.routes, routing.apply))
+        await stack.enter_async_context(Follower(settings, house.topics.limits, policy.apply))
+        await stack.enter_async_context(Follower(settings, house.topics.routes, routing.apply))
         folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
         store = Store(folder)
         stack.callback(store.close)

@@ -5,13 +5,14 @@ figure that it gives, and what names the tenant is more particular than what nam
 order. Every kind counts for itself, and all of them must let a request through: the tightest wins.
 """
 
-from collections.abc import Iterable
 from itertools import product
 from typing import NamedTuple
 
 import structlog
 
+from contracts.compacted import Records
 from contracts.limits import EACH, UNLIMITED, Limit, Selector
+from contracts.settings import Settings
 from streams.limits.account import TENANT, Whose
 from streams.limits.measures import MEASURES, Measure
 
@@ -41,7 +42,7 @@ class Policy:
         self._kinds: set[Kind] = set()
         self._remembered: dict[Caller, tuple[Held, ...]] = {}
 
-    def apply(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+    def apply(self, records: Records) -> None:
         """Keys and values. What can't be read is passed over: no limit is better than a wrong one."""
         for key, value in records:
             try:
@@ -93,6 +94,11 @@ class Policy:
             if limit := self._limits.get(Selector(each, whom, part, key)):
                 figures |= limit.figures()
         return {name: figure for name, figure in figures.items() if figure != UNLIMITED}
+
+
+def default_policy(settings: Settings) -> Policy:
+    """As long as nobody has set limits."""
+    return Policy(Limit(tokens_per_minute=settings.tokens_per_minute, requests_per_minute=settings.requests_per_minute))
 
 
 def _choices(name: str, looked_at: bool) -> tuple[str | None, ...]:

@@ -14,7 +14,7 @@ from contracts.catalogue import load_catalogue
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
-from streams.limits.follower import default_policy
+from streams.limits.policy import default_policy
 from streams.partition import partition_of
 from streams.records import Output, Record
 from streams.stage import House, Stage
