@@ -42,7 +42,7 @@ class AnswerStream:
         """Events for the client; nothing for a frame that tells it nothing new."""
         if self.closed:
             return b""
-        kind = frame.kind
+        kind = frame.headers.get("kind")
         if kind == DELTA:
             return b"" if self._after.end else self._delta(frame)
         if kind == FINAL:

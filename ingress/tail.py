@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_MS = ANSWER_MS
 POLL_MS = 60_000
+FETCH_BYTES = 2_097_152  # the more frames come together, the fewer writes they take
 RETRY_SECONDS = 1.0
 
 
@@ -36,6 +37,7 @@ class Tail:
             enable_auto_commit=False,
             auto_offset_reset="none",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
 
     async def start(self) -> None:
