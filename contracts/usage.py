@@ -70,3 +70,8 @@ def event_id(request_key: str, claim: str, waste: str = "") -> str:
     """32 hex digits from the request's identity, so that a replay makes the same event. `waste` is the
     `<partition>.<offset>` on completions of the run that came too late."""
     return hashlib.blake2b(f"{request_key}\n{claim}\n{waste}".encode(), digest_size=16).hexdigest()
+
+
+def adjustment_id(about: str, number: int) -> str:
+    """Of the request `about` (its event_id), its adjustments being counted from 0: made twice, it is still one."""
+    return hashlib.blake2b(f"{about}\nadjustment\n{number}".encode(), digest_size=16).hexdigest()

@@ -12,6 +12,7 @@ import typer
 from contracts.errors import MillraceError
 from millrace.commands import (
     cost,
+    credit,
     demo,
     dlq,
     keys,
@@ -19,6 +20,7 @@ from millrace.commands import (
     rebuild,
     reconcile,
     replay,
+    reprice,
     request,
     route,
     services,
@@ -38,6 +40,8 @@ app.command()(demo.demo)
 app.command()(up.up)
 app.command()(replay.replay)
 app.command()(cost.cost)
+app.command()(reprice.reprice)
+app.command()(credit.credit)
 app.command()(request.request)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
