@@ -10,9 +10,10 @@ import typer
 
 from millrace.commands import route_policy
 from millrace.commands.options import DataDir, Format
+from millrace.commands.route_policy import span_of
 
 if TYPE_CHECKING:
-    from millrace.routing.dataset import Labelled
+    from millrace.routing.dataset import Dataset, Labelled
     from millrace.routing.evaluation import Evaluation
 
 app = typer.Typer(no_args_is_help=True, help="The policy that routes `auto`, and its scorer: trained, measured, asked.")
@@ -49,17 +50,29 @@ def evaluate(
 
 @app.command()
 def train(
-    file: Questions,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the scorer goes.", dir_okay=False)],
+    file: Annotated[
+        Path | None, typer.Argument(help="Labelled questions, as `eval` reads them.", exists=True, dir_okay=False)
+    ] = None,
+    from_feedback: Annotated[
+        bool, typer.Option("--from-feedback", help="Learn from what callers thought of answers, alone or as well.")
+    ] = False,
+    since: Annotated[str, typer.Option(help="Feedback on requests since 1h, 7d, or a date or time in UTC.")] = "30d",
     seed: Annotated[int, typer.Option(help="Deals the subjects to the folds.")] = 1,
+    data_dir: DataDir = None,
     format_: Format = "table",
 ) -> None:
-    """Learn a scorer: the same file and seed give the same bytes. Shows what it is worth on subjects left out."""
+    """Learn a scorer: the same questions and seed give the same bytes. Shows what it is worth on subjects left out."""
+    from contracts.errors import ConfigError
     from millrace.routing.dataset import Dataset
     from millrace.routing.training import train, unseen_needs
     from streams.scoring.learned import dump
 
-    data = Dataset.read(file)
+    if file is None and not from_feedback:
+        raise ConfigError("Give a FILE of labelled questions, --from-feedback, or both.")
+    given = Dataset.read(file) if file else None
+    data = _with_feedback(given, since, data_dir) if from_feedback else given
+    assert data is not None, "one of the two was given"
     needs = unseen_needs(data.rows, seed)
     output.write_bytes(dump(train(data, needs, seed)))
     _show(data.rows, needs, None, format_)
@@ -90,6 +103,22 @@ def explain(
         _write_json({**found._asdict(), "rules": [rule.model_dump() for rule in found.rules]})
     else:
         show_explanation(found, Console())
+
+
+def _with_feedback(file: "Dataset | None", since: str, data_dir: Path | None) -> "Dataset":
+    import asyncio
+
+    from contracts.catalogue import load_catalogue
+    from contracts.prices import load_prices
+    from millrace.ledger_client import ledger
+    from millrace.load_settings import load_connected_settings
+    from millrace.routing.from_feedback import best_model, joined, judgements, labelled
+
+    settings, span = load_connected_settings(data_dir), span_of(since)
+    best = best_model(load_catalogue(settings.routes_file), load_prices(settings.prices_file), span.until)
+    with ledger(data_dir) as client:
+        judged = judgements(client, span.since)
+    return joined(asyncio.run(labelled(settings, judged, best, *span)), file)
 
 
 def _write_json(document: dict[str, object]) -> None:

@@ -41,7 +41,7 @@ def apply(
     async def prepare(settings: "Settings") -> "PolicyRecord":
         running = None if shipped_scorer or scorer else await read_policy(settings)
         artefact = read_scorer(scorer) if scorer else running.scorer if running else None
-        span = None if uncalibrated else _span(since)
+        span = None if uncalibrated else span_of(since)
         return await make_policy(settings, file.read_text(), str(file), artefact, span)
 
     settings = load_connected_settings(data_dir)
@@ -61,7 +61,7 @@ def calibrate(
 
     async def prepare(settings: "Settings") -> "PolicyRecord":
         running = _applied(await read_policy(settings))
-        return await make_policy(settings, running.toml, "the applied policy", running.scorer, _span(since))
+        return await make_policy(settings, running.toml, "the applied policy", running.scorer, span_of(since))
 
     settings = load_connected_settings(data_dir)
     _settle(settings, asyncio.run(prepare(settings)), dry_run=dry_run)
@@ -130,7 +130,7 @@ def replay(
     record = PolicyRecord(toml=policy.read_text(), scorer=read_scorer(scorer) if scorer else None, applied_at=0)
     prices = load_prices(settings.prices_file)
     found = Hindsight(Alternative(router_of(record, prices), prices))
-    seen = asyncio.run(past_requests(settings, *_span(since), found.take, most))
+    seen = asyncio.run(past_requests(settings, *span_of(since), found.take, most))
     if format_ == "json":
         document = {**found.document(), **seen._asdict()}
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
@@ -173,7 +173,8 @@ def _own_file(settings: "Settings") -> str:
     return own.read_text() if own else files("contracts").joinpath("routes.toml").read_text()
 
 
-def _span(since: str) -> "Span":
+def span_of(since: str) -> "Span":
+    """From then until now."""
     from millrace.routing.policy_topic import Span
     from millrace.times import parse_moment
 

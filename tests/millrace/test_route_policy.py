@@ -2,26 +2,20 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from contracts.bodies import describe
 from contracts.catalogue import Catalogue, load_catalogue, parse_toml
 from contracts.compacted import Follower, Records
-from contracts.envelope import Admitted
 from contracts.errors import ConfigError, StackError
-from contracts.outcomes import Outcome
 from contracts.policy_record import POLICY_KEY, PolicyRecord
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
-from contracts.usage import UsageEvent
 from millrace.cli import app
 from millrace.routing.hindsight import Alternative, Hindsight
 from millrace.routing.policy_topic import Span, make_policy, publish_policy, read_policy
@@ -30,20 +24,10 @@ from millrace.routing.traffic import Past, Spent, past_requests
 from streams.complexity import scorer
 from streams.policy.running import RunningPolicy
 from streams.route import Router
+from tests.support.traffic import AT, EASY, HARD, admitted, run_through
 
-AT = 1_790_000_000_000
 SHIPPED = (Path(__file__).parents[2] / "contracts" / "routes.toml").read_text()
 TARGETED = SHIPPED.replace("max_complexity = 0.4", "max_complexity = 0.4\nspend_target = 0.5")
-EASY, HARD = (
-    "Where is my order?",
-    "Prove step by step that the integral of x^2 is x^3/3, then compare both proofs in detail",
-)
-
-
-def admitted(content: str = EASY, key: str = "acme:k", model: str = "auto") -> tuple[Admitted, bytes]:
-    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": content}]})
-    digest = describe(body).digest.model_dump()
-    return Admitted(**digest, request_key=key, claim="0.0", accepted_at=AT, deduped_at=AT), body
 
 
 def past(content: str = EASY, key: str = "acme:k", model: str = "auto", served: str = "small") -> Past:
@@ -122,29 +106,6 @@ def test_calibration_says_what_it_lacks() -> None:
         measuring.take(past("word " * 9000, f"acme:{number}"))  # too long for the rule, whatever its threshold
     with pytest.raises(ConfigError, match="100% of always-best"):
         measuring.calibrate(AT, AT + 1)
-
-
-async def run_through(settings: Settings, count: int) -> None:
-    """As the log has requests that ended; one was refused, and one comes twice."""
-    topics = Topics.of(settings)
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
-        for number in range(count):
-            request, body = admitted(HARD if number % 2 else EASY, f"acme:k{number}")
-            request = request.model_copy(update={"claim": f"0.{number}"})
-            for _ in range(2 if number == 0 else 1):
-                await producer.send(topics.admitted, body, key=b"acme", headers=request.to_headers())
-            outcome = Outcome.REJECTED if number == 1 else Outcome.SUCCEEDED
-            event = usage(request, outcome)
-            await producer.send(topics.usage, event.model_dump_json().encode(), key=b"acme")
-
-
-def usage(request: Admitted, outcome: Outcome) -> UsageEvent:
-    key = request.request_key.partition(":")[2]
-    fields: dict[str, Any] = {"operation": "chat", "requested_model": "auto", "model": "small", "outcome": outcome}
-    times = dict.fromkeys(("event_time", "accepted_at", "deduped_at", "finished_at"), AT)
-    tokens = {"prompt_tokens": 30, "completion_tokens": 50, "cost_nano": 7}
-    identity = {"event_id": key, "tenant": "acme", "idempotency_key": key, "claim": request.claim, "status": 200}
-    return UsageEvent.model_validate(fields | times | tokens | identity)
 
 
 @pytest.mark.broker
