@@ -16,6 +16,7 @@ class Counter:
     events: int = 0
     heartbeats: int = 0
     begun: int = 0
+    done: int = 0
     closed: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -41,6 +42,7 @@ class _Client(asyncio.Protocol):
             self._begun = True
             counter.begun += 1
         counter.events += data.count(b"\ndata: ")
+        counter.done += data.count(b"data: [DONE]")
         counter.heartbeats += data.count(b"\n:\n") + data.startswith(b":\n")
         counter.news.set()
 
