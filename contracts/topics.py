@@ -10,6 +10,17 @@ from contracts.settings import Settings
 
 LANES: tuple[Lane, ...] = ("interactive", "batch")
 _HOUR_MS = 3_600_000
+# Kafka never compacts a segment that is still written to, and by its defaults that is a gigabyte or a week of each
+# partition. Deletions must stay visible for longer than streams/changelog.py trusts a disk that missed them.
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "retention.ms": "-1",
+    "segment.bytes": str(32 << 20),
+    "segment.ms": str(_HOUR_MS),
+    "min.cleanable.dirty.ratio": "0.3",
+    "max.compaction.lag.ms": str(12 * _HOUR_MS),
+    "delete.retention.ms": str(24 * _HOUR_MS),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +139,9 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
     }
     kept_on = kept | {"max.message.bytes": str(settings.max_body_bytes + GROWTH_BYTES)}
     frames = kept_on | {"retention.ms": str(settings.response_retention_minutes * 60_000)}
-    window = str((settings.idempotency_window_hours + 24) * _HOUR_MS)
-    changelog = kept_on | {"cleanup.policy": "compact,delete", "retention.ms": window}
+    changelog = kept_on | _COMPACTED
+    longest_ms = (max(settings.idempotency_window_hours, settings.retention_hours) + 48) * _HOUR_MS
+    requests_changelog = changelog | {"cleanup.policy": "compact,delete", "retention.ms": str(longest_ms)}
     specs = [
         TopicSpec(topics.requests, p, kept),
         TopicSpec(topics.completions, p, kept_on),
@@ -143,8 +155,8 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.limits, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.routes, 1, {"cleanup.policy": "compact"}),
-        TopicSpec(topics.changelog(REQUEST_TABLE), p, changelog),
-        TopicSpec(topics.changelog(TENANT_TABLE), q, kept_on | {"cleanup.policy": "compact", "retention.ms": "-1"}),
+        TopicSpec(topics.changelog(REQUEST_TABLE), p, requests_changelog),
+        TopicSpec(topics.changelog(TENANT_TABLE), q, changelog),
     ]
     specs += [
         TopicSpec(topics.work(model, lane), settings.work_partitions, kept_on)

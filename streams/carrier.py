@@ -6,7 +6,7 @@ come again, since Faust would acknowledge them and go on.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -19,11 +19,13 @@ from contracts.topics import Topics
 from streams.changelog import now_ms
 from streams.dead_letters import dead_letter
 from streams.errors import Fatal
+from streams.faust_consumer import LoopConsumer
 from streams.gate import Gate
 from streams.outbox import Entered, Outbox, entered
 from streams.records import Output, Record
 from streams.stage import Batch, Stage
 from streams.store import Place
+from streams.sweep import Durable
 from streams.table import Flight, Partition
 from streams.tables import Tables
 
@@ -58,7 +60,7 @@ class Carrier:
 
     async def run(self, stream: StreamT[Any]) -> None:
         """The Faust agent: returns when Faust stops."""
-        consumer = stream.app.consumer
+        consumer: LoopConsumer = stream.app.consumer
         queue = consumer.queues[self._stage.source] = stream.channel.queue
         while True:
             try:
@@ -67,40 +69,55 @@ class Carrier:
                 return
             while len(messages) < self._most and not queue.empty():
                 messages.append(queue.get_nowait())
-            await asyncio.shield(self._carry(messages, consumer.ack))
+            await asyncio.shield(self._carry(messages, consumer))
             if self._storm:
                 await consumer.commit()  # so that each start gets further
                 raise Fatal(f"{self._stage.name}: {self._poison.sentence}")
 
-    async def _carry(self, messages: list[Message], ack: Callable[[Message], object]) -> None:
+    async def _carry(self, messages: list[Message], consumer: LoopConsumer) -> None:
         generation = self._tables.generation
         messages = [message for message in messages if message.generation_id == generation]
         if not self._gate.is_open or not messages:
             return  # the partitions are no longer ours: their next owner reads these again
         with self._gate.passing():
             async with self._lock:
-                outputs, departing = self._decide(messages)
+                outputs, departing = self._decide(messages, consumer.durable_offset)
                 landing = [self._land(await self._enter(*leaving), *leaving) for leaving in departing]
             if self._stage.state_first:
                 await asyncio.gather(*landing)
                 await self._outbox.deliver(outputs)
             else:
                 await asyncio.gather(self._outbox.deliver(outputs), *landing)
+            await self._note(messages)
             for message in messages:
-                ack(message)
+                consumer.ack(message)
 
-    def _decide(self, messages: Iterable[Message]) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
+    async def _note(self, messages: Iterable[Message]) -> None:
+        """How far the partitions have come; returns when what was read of them is kept."""
+        for partition, group in self._by_partition(messages):
+            await partition.read_landed()
+            progress = partition.progress[self._stage.source]
+            progress.acknowledged(group[-1].offset + 1, max(_timestamp(message) for message in group))
+
+    def _by_partition(self, messages: Iterable[Message]) -> Iterator[tuple[Partition, list[Message]]]:
+        for number, group in groupby(sorted(messages, key=_place), key=_partition):
+            yield self._tables.partition(Place(self._stage.table, number)), list(group)
+
+    def _decide(
+        self, messages: Iterable[Message], durable: Durable
+    ) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
         outputs: list[Output] = []
         departing: list[tuple[Partition, Flight]] = []
         seen_at = now_ms()
-        for number, group in groupby(sorted(messages, key=_place), key=_partition):
-            partition = self._tables.partition(Place(self._stage.table, number))
+        for partition, group in self._by_partition(messages):
             batch = self._stage.open(partition)
             for message in group:
                 told = self._one(batch, _record(message, seen_at))
                 self._storm |= self._poison.count(poison=any(one.topic == self._set_aside for one in told))
                 outputs += told
             batch.close()
+            if self._stage.sweep:
+                self._stage.sweep.step(partition, len(group), durable)
             if flight := partition.depart():
                 departing.append((partition, flight))
         return outputs, departing
@@ -132,12 +149,17 @@ _partition = attrgetter("partition")
 _place = attrgetter("partition", "offset")
 
 
+def _timestamp(message: Message) -> int:
+    timestamp: int = round(message.timestamp * 1000)
+    return timestamp
+
+
 def _record(message: Message, seen_at: int) -> Record:
     return Record(
         message.topic,
         message.partition,
         message.offset,
-        round(message.timestamp * 1000),
+        _timestamp(message),
         message.key,
         message.value or b"",
         [*message.headers] if message.headers else [],

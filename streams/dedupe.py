@@ -14,11 +14,13 @@ from contracts.topics import REQUEST_TABLE, Topics
 from streams.cancel import Cancel
 from streams.dead_letters import dead_letter
 from streams.entry import MAX_WAITERS, Decision, Entry
+from streams.expiry import Expiry
 from streams.intake import Intake, Request
 from streams.partition import partition_of
 from streams.records import Output, Record
 from streams.replies import Replies
 from streams.stage import House, Keyed, Stage
+from streams.sweep import Sweep
 
 STAGE = "dedupe"
 _RETRY_CROWD_MS = 1000
@@ -29,7 +31,10 @@ def dedupe(house: House) -> Stage:
     window_ms = settings.idempotency_window_hours * 3_600_000
     decide = Dedupe(house.topics, house.catalogue, settings.request_partitions, window_ms).decide
     partitions = settings.request_partitions
-    return Stage(STAGE, house.topics.requests, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide))
+    sweep = Sweep(Expiry.of(settings), house.topics.requests, house.topics.completions)
+    return Stage(
+        STAGE, house.topics.requests, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide), sweep=sweep
+    )
 
 
 class Dedupe:
@@ -85,7 +90,7 @@ class Dedupe:
     def _ask(self, entry: Entry | None, record: Record, request: Request, address: str) -> Decision:
         if entry and entry.claim == (record.partition, record.offset):
             return Decision(entry, [] if entry.answer else [self._forward(entry, record, request)])
-        if entry is None or entry.claimable(record.timestamp, self._window_ms):
+        if entry is None or self._may_claim(entry, record):
             claimed = _claim(entry, record, request, address)
             return Decision(claimed, [self._forward(claimed, record, request)])
         if entry.fingerprint != request.digest.fingerprint:
@@ -93,6 +98,10 @@ class Dedupe:
         if entry.answer:
             return Decision(entry, [self._replies.replay(record, entry)])
         return self._join(entry, record, address, [])
+
+    def _may_claim(self, entry: Entry, record: Record) -> bool:
+        """What stands before the claim was decided before it, and comes again after a crash: it takes no key back."""
+        return record.offset > entry.claim.offset and entry.claimable(record.timestamp, self._window_ms)
 
     def _join(self, entry: Entry, record: Record, address: str, outputs: list[Output]) -> Decision:
         joined = entry.with_waiter(address)

@@ -40,6 +40,7 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queues = {}
+        self._durable: dict[TP, int] = {}  # Faust's own notes take a failed commit for one
 
     async def on_start(self) -> None:
         self._kafka = _kafka_consumer(self.app, self.settings)
@@ -144,7 +145,12 @@ class LoopConsumer(Consumer):  # type: ignore[misc]
         except CommitFailedError:
             _log.warning("commit lost to a rebalance", partitions=len(wanted))
             return False
+        self._durable.update({TP(*tp): committed.offset for tp, committed in wanted.items()})
         return True
+
+    def durable_offset(self, topic: str, partition: int) -> int:
+        """What Kafka has said it has as this group's offset; 0 when it has said nothing yet."""
+        return self._durable.get(TP(topic, partition), 0)
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)

@@ -17,9 +17,10 @@ from contracts.poison_limit import PoisonLimit
 from contracts.prices import load_prices
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
-from contracts.topics import GROWTH_BYTES, Topics
+from contracts.topics import GROWTH_BYTES, REQUEST_TABLE, Topics
 from streams.carrier import Carrier
 from streams.changelog import Changelog
+from streams.entry import accepted_at
 from streams.faust_app import add_agents, build_app, die
 from streams.gate import Gate
 from streams.limits.policy import default_policy
@@ -55,7 +56,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
         await stack.enter_async_context(Follower(settings, house.topics.limits, policy.apply))
         await stack.enter_async_context(Follower(settings, house.topics.routes, routing.apply))
         folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
-        store = Store(folder)
+        store = Store(folder, {REQUEST_TABLE: accepted_at})
         stack.callback(store.close)
         changelog = await stack.enter_async_context(Changelog(settings, store))
         max_bytes = settings.max_body_bytes + GROWTH_BYTES - _BATCH_OVERHEAD_BYTES

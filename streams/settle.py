@@ -4,6 +4,8 @@ Everything that is published comes from the completions record, the price table 
 again after a crash publishes the same bytes again.
 """
 
+from functools import partial
+
 from contracts.completion import Completion
 from contracts.envelope import Admitted, Claim
 from contracts.errors import InvalidRequest, error_body
@@ -15,6 +17,7 @@ from contracts.topics import REQUEST_TABLE, Topics
 from contracts.usage import UsageEvent, UsageKind, event_id
 from streams.dead_letters import dead_letter
 from streams.entry import Answer, Decision, Entry
+from streams.expiry import Floor
 from streams.records import Output, Record
 from streams.replies import Replies
 from streams.stage import House, Keyed, Stage
@@ -38,7 +41,13 @@ def settle(house: House) -> Stage:
     settings = house.settings
     decide = Settle(house.topics, house.prices, settings.idempotency_window_hours * 3_600_000).decide
     partitions = settings.request_partitions
-    return Stage(STAGE, house.topics.completions, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide))
+    return Stage(
+        STAGE,
+        house.topics.completions,
+        REQUEST_TABLE,
+        partitions,
+        lambda state: Keyed(state, partial(decide, Floor(state))),
+    )
 
 
 class Settle:
@@ -48,7 +57,7 @@ class Settle:
         self._window_ms = window_ms
         self._replies = Replies(topics)
 
-    def decide(self, entry: Entry | None, record: Record) -> Decision:
+    def decide(self, floor: Floor, entry: Entry | None, record: Record) -> Decision:
         try:
             key = RequestKey.decode(record.key)
             ended = Ended.from_headers(record.headers)
@@ -57,16 +66,17 @@ class Settle:
             return Decision(entry, [dead_letter(self._topics, STAGE, record, error.message)])
         if entry and (again := entry.settled_by(record.position)):
             return Decision(entry, self._publish(again, record, key, ended))
-        if self._is_first(entry, claim, ended):
+        if self._is_first(floor, entry, claim, ended):
             settled = self._settle(entry, record, ended, claim)
             return Decision(settled, self._publish(settled, record, key, ended))
         return Decision(entry, self._waste(record, key, ended))
 
-    def _is_first(self, entry: Entry | None, claim: Claim, ended: Ended) -> bool:
-        """A claim newer than the entry's was made before a crash, and the entry lost its news. It may end what could
-        be claimed; but not what runs: those who wait for that would never be told."""
+    def _is_first(self, floor: Floor, entry: Entry | None, claim: Claim, ended: Ended) -> bool:
+        """Without an entry, it was removed after its window, or its claim's news were lost in a crash and will come
+        again. A claim newer than the entry's was made before a crash, and the entry lost its news. It may end what
+        could be claimed; but not what runs: those who wait for that would never be told."""
         if entry is None:
-            return True
+            return not floor.reaches(claim)
         if entry.answer is None:
             return claim == entry.claim
         return claim > entry.claim and entry.claimable(ended.accepted_at, self._window_ms)

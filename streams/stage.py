@@ -11,7 +11,8 @@ from streams.entry import Decision, Entry
 from streams.limits.policy import Policy
 from streams.policy.running import RunningPolicy
 from streams.records import Output, Record
-from streams.state import State
+from streams.state import OWN, State
+from streams.sweep import Sweep
 
 
 class House(NamedTuple):
@@ -43,6 +44,7 @@ class Stage(NamedTuple):
     partitions: int
     open: Callable[[State], Batch]
     state_first: bool = False  # nothing goes out before its state is in Kafka: costs a round trip
+    sweep: Sweep | None = None  # of one of the stages that share a table
 
 
 class Keyed:
@@ -53,7 +55,7 @@ class Keyed:
         self._decide = decide
 
     def decide(self, record: Record) -> list[Output]:
-        stored = self._state.get(record.key) if record.key else None
+        stored = self._state.get(record.key) if record.key and not record.key.startswith(OWN) else None
         before = Entry.decode(stored) if stored else None
         entry, outputs = self._decide(before, record)
         if record.key and entry is not None and entry is not before:

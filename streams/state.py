@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+OWN = b"\0"  # begins the keys of what a table keeps about itself; no record's key does
+
 
 class State(Protocol):
     """One partition of a table. What is put is read back at once, and kept or lost together with its whole batch."""

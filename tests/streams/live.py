@@ -16,7 +16,7 @@ from contracts.headers import RawHeaders
 from contracts.kafka import client_options, producer_options
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
-from contracts.topics import Topics
+from contracts.topics import REQUEST_TABLE, Topics
 from millrace.service_process import ServiceProcess, ServiceSpec
 
 DEADLINE_SECONDS = 30.0
@@ -114,15 +114,16 @@ class Live:
         reply_to: str = "",
         partition: int | None = None,
         headers: RawHeaders | None = None,
+        at: int | None = None,
     ) -> str:
-        """The record's ce_id."""
+        """The record's ce_id. `at`: its timestamp, UTC ms."""
         self._number += 1
         ce_id = f"id-{self._number}"
         sent = [("ce_type", kind.encode()), ("ce_id", ce_id.encode()), *(headers or [])]
         if reply_to:
             sent.append(("reply-to", reply_to.encode()))
         await self.producer.send_and_wait(
-            self.topics.requests, value or b"", key=key.encode(), headers=sent, partition=partition
+            self.topics.requests, value or b"", key=key.encode(), headers=sent, partition=partition, timestamp_ms=at
         )
         return ce_id
 
@@ -184,7 +185,8 @@ class Live:
 async def live(settings: Settings, *reply_topics: str) -> AsyncIterator[Live]:
     topics = Topics.of(settings)
     work = [topics.work(model, lane) for model in ("small", "large") for lane in ("interactive", "batch")]
-    told = [topics.responses, topics.usage, topics.dead_letters, topics.admitted, *reply_topics]
+    told = [topics.responses, topics.usage, topics.dead_letters, topics.admitted, topics.changelog(REQUEST_TABLE)]
+    told += reply_topics
     readers = {topic: Reader(settings, topic) for topic in told + work}
     tasks = [asyncio.create_task(reader.run()) for reader in readers.values()]
     async with AIOKafkaProducer(**producer_options(settings)) as producer:

@@ -25,12 +25,13 @@ ADDRESSES = ["", "responses/0", "responses.mine"]
 BODIES = [body("hello"), body("hello"), body("another")]
 OUTCOMES = [Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.REJECTED, Outcome.CANCELLED]
 LIMIT = 60  # tokens a minute: a few requests' worth
-STEPS = 120
 CALLERS = ["", "ann", "ben"]
 
 
 class Story:
     """Time stands still, so what an account holds is what was reserved or used, to the token."""
+
+    steps = 120
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -41,7 +42,7 @@ class Story:
     def tell(self) -> None:
         happens = {self._post: 4, self._look: 1, self._give_up: 1, self._take: 12}
         happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1}
-        for step in self.random.choices([*happens], [*happens.values()], k=STEPS):
+        for step in self.random.choices([*happens], [*happens.values()], k=self.steps):
             step()
         self._end()
 

@@ -9,10 +9,13 @@ from contracts.outcomes import Outcome
 from contracts.prices import PriceTable, load_prices
 from contracts.usage import UsageEvent, UsageKind, event_id
 from streams.entry import Entry
+from streams.expiry import Floor
 from streams.records import Output, Record
 from streams.settle import Settle
 from tests.streams.actors import ask, finish, frames, text, usage_events, work_records
-from tests.streams.world import START, Produced, World
+from tests.streams.world import START, MemoryState, Produced, World
+
+UNTOUCHED = Floor(MemoryState())
 
 
 def one_run(world: World, outcome: Outcome = Outcome.SUCCEEDED) -> Produced:
@@ -110,7 +113,7 @@ def test_another_price_table_doesnt_change_what_was_published(world: World) -> N
     ended = one_run(world)
     entry = Entry.decode(world.tables["requests", 0].entries[b"acme:k1"])
     dear = PriceTable(version="dear", prices=[load_prices().prices[0].model_copy(update={"input": 10**12})])
-    again = Settle(world.topics, dear, 1).decide(entry, Record(*ended[:-1], seen_at=START + 99))
+    again = Settle(world.topics, dear, 1).decide(UNTOUCHED, entry, Record(*ended[:-1], seen_at=START + 99))
     assert again.entry == entry
     assert again.outputs[-1].value == world.records("usage")[0].value
 
@@ -125,7 +128,7 @@ class TestClaimsFromBeforeACrash:
         headers = [pair for pair in work.headers if pair[0] != "claim"]
         ended = finish(world, work._replace(headers=[*headers, ("claim", str(claim).encode())]))
         settle = Settle(world.topics, load_prices(), 1000)
-        entry, outputs = settle.decide(held, Record(*ended[:-1], seen_at=START))
+        entry, outputs = settle.decide(UNTOUCHED, held, Record(*ended[:-1], seen_at=START))
         return entry, [UsageEvent.model_validate_json(out.value) for out in outputs if out.topic == "usage"]
 
     def held(self, world: World, outcome: Outcome | None) -> Entry:

@@ -1,17 +1,17 @@
 """Tables on disk and what is on its way there."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import StackError
 from streams.errors import Fenced
 from streams.state_folder import claim_folder
-from streams.store import Mark, Place, Store
+from streams.store import Aged, Mark, Place, Store
 from streams.table import Flight, Partition
 
 ONE, TEN = Place("requests", 1), Place("requests", 10)
@@ -111,6 +111,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["put", "delete", "depart", "land"]),
 
 
 @given(steps=STEPS, most=st.integers(1, 6), start=KEYS)
+@settings(max_examples=50, deadline=None)
 async def test_it_reads_as_one_sorted_map(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bytes]], most: int, start: bytes
 ) -> None:
@@ -133,4 +134,88 @@ async def test_it_reads_as_one_sorted_map(
     assert {key: table.get(key) for key in (b"a", b"b", b"c", b"d", b"e")} == {
         key: model.get(key) for key in (b"a", b"b", b"c", b"d", b"e")
     }
+    store.close()
+
+
+def test_entries_are_listed_by_age(tmp_path: Path) -> None:
+    """The value says when, here."""
+    store = Store(tmp_path, {"requests": int})
+    assert store.write(ONE, [(b"b", b"20"), (b"a", b"30"), (b"c", None)], FRESH) == 20
+    store.write(TEN, [(b"a", b"10")], FRESH)
+    store.write(Place("tenants", 1), [(b"t", b"no number")], FRESH)
+    assert store.aged(ONE, Aged(0, b""), 9) == [Aged(20, b"b"), Aged(30, b"a")]
+    assert store.aged(ONE, Aged(20, b"b"), 9) == [Aged(30, b"a")]
+    store.write(ONE, [(b"b", None)], FRESH, forget=[Aged(20, b"b")])
+    assert store.aged(ONE, Aged(0, b""), 9) == [Aged(30, b"a")]
+    store.clear(ONE)
+    assert store.aged(ONE, Aged(0, b""), 9) == []
+    assert store.aged(TEN, Aged(0, b""), 9) == [Aged(10, b"a")]
+    store.close()
+
+
+def test_tables_of_an_older_format_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "tables-v1").mkdir()
+    (tmp_path / "tables-v1" / "CURRENT").write_text("MANIFEST")
+    Store(tmp_path).close()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["tables-v2"]
+
+
+HOUR_MS = 3_600_000
+
+
+class Shelf:
+    """A partition whose values are times, and what should be in it."""
+
+    def __init__(self, store: Store) -> None:
+        self.table = partition(store)
+        self.model: dict[bytes, int] = {}
+        self._offset = 0
+
+    def put(self, key: bytes, born: int) -> None:
+        self.model[key] = born
+        self.table.put(key, b"%d" % born)
+
+    def delete(self, key: bytes, _: int) -> None:
+        self.model.pop(key, None)
+        self.table.put(key, None)
+
+    async def fly(self) -> None:
+        self.table.put(b"z", b"%d" % (10 * HOUR_MS))
+        if flight := self.table.depart():
+            await self.table.land(flight, self._offset, self._offset + 1, 0)
+            self._offset += 1
+
+    def keep(self, _: bytes, before: int) -> None:
+        """A look that removes nothing."""
+        self.table.aged(before, 3)
+
+    def remove(self, _: bytes, before: int) -> None:
+        for row in self.table.aged(before, 3):
+            if self.model.get(row.key) == row.born:
+                self.delete(row.key, 0)
+            self.table.forget(row)
+
+
+AGES = st.lists(
+    st.tuples(st.sampled_from([Shelf.put, Shelf.delete, Shelf.keep, Shelf.remove, None]), KEYS, st.integers(1, 50)),
+    max_size=40,
+)
+
+
+@given(steps=AGES)
+@settings(max_examples=50, deadline=None)
+async def test_what_is_old_is_found_an_hour_later_whatever_was_written_or_kept_meanwhile(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Callable[[Shelf, bytes, int], None] | None, bytes, int]]
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store"), {"requests": int})
+    shelf = Shelf(store)
+    for step, key, born in steps:
+        await shelf.fly() if step is None else step(shelf, key, born)
+    await shelf.fly()
+    for _ in range(20):
+        shelf.remove(b"", HOUR_MS + 50)
+    assert shelf.model == {}
+    await shelf.fly()
+    assert store.scan(ONE, b"", b"y", 9) == []
+    assert store.aged(ONE, Aged(0, b""), 9) == [Aged(10 * HOUR_MS, b"z")]
     store.close()

@@ -14,11 +14,15 @@ from contracts.catalogue import load_catalogue
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
+from streams.entry import accepted_at
+from streams.expiry import Behind
 from streams.limits.policy import default_policy
 from streams.partition import partition_of
 from streams.records import Output, Record
 from streams.stage import House, Stage
 from streams.stages import stages
+from streams.state import OWN
+from streams.store import Aged
 
 START = 1_790_000_000_000  # UTC ms
 Writes = dict[bytes, bytes | None]
@@ -43,6 +47,13 @@ class MemoryState:
 
     def scan(self, start: bytes, stop: bytes, most: int) -> list[tuple[bytes, bytes]]:
         return [(key, self.entries[key]) for key in sorted(self.entries) if start <= key < stop][:most]
+
+    def aged(self, before: int, most: int) -> list[Aged]:
+        listed = (Aged(accepted_at(value), key) for key, value in self.entries.items() if key[:1] != OWN)
+        return sorted(aged for aged in listed if aged.born < before)[:most]
+
+    def forget(self, aged: Aged) -> None:
+        """It is found by its entry."""
 
 
 class Produced(NamedTuple):
@@ -125,10 +136,21 @@ class World:
         batch = stage.open(table)
         outputs = [output for record in taken for output in batch.decide(Record(*record[:-1], seen_at=self.now))]
         batch.close()
+        if stage.sweep:
+            stage.sweep.remove(table, self._behind(partition), len(taken) * 4)
         self.changelog[stage.table, partition].append(table.writes)
         flying = InFlight(stage, partition, start + len(taken), outputs, table.writes)
         self.in_flight.append(flying)
         return flying
+
+    def _behind(self, partition: int) -> Behind:
+        """What is committed of the requests table's sources, and from when that is."""
+        known: list[int] = []
+        for topic in (self.topics.requests, self.topics.completions):
+            committed = self.committed[topic, partition]
+            done = self.logs[topic, partition][:committed]
+            known += [committed, max((record.timestamp for record in done), default=0)]
+        return Behind(*known)
 
     def land(self, batch: InFlight) -> None:
         """Everything of a batch is in Kafka, and it is acknowledged."""
