@@ -17,13 +17,13 @@ from faust.types import Message, StreamT
 from contracts.poison_limit import PoisonLimit
 from contracts.topics import Topics
 from streams.changelog import now_ms
-from streams.dead_letters import dead_letter
 from streams.errors import Fatal
 from streams.faust_consumer import LoopConsumer
 from streams.gate import Gate
 from streams.outbox import Entered, Outbox, entered
 from streams.records import Output, Record
 from streams.stage import Batch, Stage
+from streams.stand_in import StandIn
 from streams.store import Place
 from streams.sweep import Durable
 from streams.table import Flight, Partition
@@ -49,6 +49,7 @@ class Carrier:
         self._stage = stage
         self._topics = topics
         self._set_aside = topics.dead_letters
+        self._stand_in = StandIn(topics, stage.name, stage.source)
         self._tables = tables
         self._lock = tables.lock(stage.table)
         self._outbox = outbox
@@ -132,7 +133,7 @@ class Carrier:
             if self._unexpected > _MOST_UNEXPECTED:
                 raise
             _log.exception("a record could not be decided", stage=self._stage.name, place=record.position)
-            return [dead_letter(self._topics, self._stage.name, record, "It could not be processed: see the log.")]
+            return self._stand_in.outputs(record)
         self._unexpected = 0
         return outputs
 

@@ -19,13 +19,18 @@ from streams.expiry import Behind
 from streams.limits.policy import default_policy
 from streams.partition import partition_of
 from streams.records import Output, Record
-from streams.stage import House, Stage
+from streams.stage import Batch, House, Stage
 from streams.stages import stages
+from streams.stand_in import StandIn
 from streams.state import OWN
 from streams.store import Aged
 
 START = 1_790_000_000_000  # UTC ms
 Writes = dict[bytes, bytes | None]
+
+
+class Defect(Exception):  # noqa: N818
+    """What a test has planted in a decision."""
 
 
 class MemoryState:
@@ -134,7 +139,7 @@ class World:
         table = self.tables[stage.table, partition]
         table.writes = {}
         batch = stage.open(table)
-        outputs = [output for record in taken for output in batch.decide(Record(*record[:-1], seen_at=self.now))]
+        outputs = [output for record in taken for output in self._one(stage, batch, record)]
         batch.close()
         if stage.sweep:
             stage.sweep.remove(table, self._behind(partition), len(taken) * 4)
@@ -142,6 +147,13 @@ class World:
         flying = InFlight(stage, partition, start + len(taken), outputs, table.writes)
         self.in_flight.append(flying)
         return flying
+
+    def _one(self, stage: Stage, batch: Batch, produced: Produced) -> list[Output]:
+        record = Record(*produced[:-1], seen_at=self.now)
+        try:
+            return batch.decide(record)
+        except Defect:
+            return StandIn(self.topics, stage.name, stage.source).outputs(record)
 
     def _behind(self, partition: int) -> Behind:
         """What is committed of the requests table's sources, and from when that is."""
