@@ -36,6 +36,7 @@ def evaluate(
     subject: Annotated[list[str] | None, typer.Option(help="Only these subjects; may be given again.")] = None,
     seed: Annotated[int, typer.Option(help="Deals the subjects to the folds.")] = 1,
     svg: Annotated[Path | None, typer.Option(help="Draw the curve into this file.", dir_okay=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Likewise, as PNG; needs millrace[plot].", dir_okay=False)] = None,
     format_: Format = "table",
 ) -> None:
     """Show the cost/quality curve and APGR of the scorer on labelled questions."""
@@ -45,7 +46,7 @@ def evaluate(
     rows = Dataset.read(file).rows
     needs = unseen_needs(rows, seed) if unseen else _needs(rows, scorer)
     kept = [n for n, row in enumerate(rows) if not subject or row.subject in subject]
-    _show([rows[n] for n in kept], [needs[n] for n in kept], svg, format_)
+    _show([rows[n] for n in kept], [needs[n] for n in kept], format_, svg, png)
 
 
 @app.command()
@@ -75,7 +76,7 @@ def train(
     assert data is not None, "one of the two was given"
     needs = unseen_needs(data.rows, seed)
     output.write_bytes(dump(train(data, needs, seed)))
-    _show(data.rows, needs, None, format_)
+    _show(data.rows, needs, format_)
 
 
 @app.command()
@@ -140,7 +141,13 @@ def _needs(rows: Sequence["Labelled"], path: Path | None) -> list[float]:
     return [1 - scorer.score(row.prompt).small_suffices for row in rows]
 
 
-def _show(rows: Sequence["Labelled"], needs: Sequence[float], svg: Path | None, format_: str) -> None:
+def _show(
+    rows: Sequence["Labelled"],
+    needs: Sequence[float],
+    format_: str,
+    svg: Path | None = None,
+    png: Path | None = None,
+) -> None:
     from rich.console import Console
 
     from millrace.routing.view import show_evaluation
@@ -150,6 +157,10 @@ def _show(rows: Sequence["Labelled"], needs: Sequence[float], svg: Path | None, 
         from millrace.routing.plot import svg as draw
 
         svg.write_text(draw(found.points, found.apgr))
+    if png:
+        from millrace.routing.picture import draw_png
+
+        draw_png(found.points, found.apgr, found.questions, png)
     if format_ == "json":
         _write_json(found.document())
     else:

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
@@ -101,6 +102,15 @@ def test_eval_shows_a_table_and_draws_the_curve(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "20 questions" in shown.stdout
     assert picture.read_text().startswith("<svg")
+
+
+def test_eval_draws_a_png_or_says_what_that_takes(tmp_path: Path) -> None:
+    picture = tmp_path / "curve.png"
+    result = CliRunner().invoke(app, ["route", "eval", str(SAMPLE), "--png", str(picture)])
+    if find_spec("matplotlib"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    else:
+        assert isinstance(result.exception, ConfigError)
 
 
 def test_what_is_no_scorer_and_what_is_no_subject_are_said(tmp_path: Path) -> None:
