@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 
+from contracts.frames import Frame, FrameKind
 from millrace.docgen.__main__ import REFERENCE, documents, stale
 from millrace.docgen.asyncapi import asyncapi_document
 from millrace.docgen.schemas import schema_documents
+from tests.support.frames import chat_chunk, chat_run, raw
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -30,3 +33,19 @@ def test_asyncapi_is_valid() -> None:
 def test_every_schema_is_valid() -> None:
     for schema in schema_documents().values():
         jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_reader_in_the_docs_reads_right() -> None:
+    """Frames twice, a worker that was lost, and its late frames."""
+    page = (REFERENCE.parent / "kafka.md").read_text()
+    [code] = [part.split("```")[0] for part in page.split("```python\n")[1:] if "class Reader" in part]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    first, second = chat_run("a", ["Good ", "morn", "ing"]), chat_run("b", ["ev", "ening"])
+    takeover = raw(Frame(kind=FrameKind.DELTA, run="b"), chat_chunk({"content": ""}))
+    places = zip(second[1:], (7, 12, 12), strict=True)
+    moved = [frame._replace(headers=frame.headers | {"position": b"%d" % place}) for frame, place in places]
+    reader = names["Reader"]()
+    frames = [*first[:2], first[1], takeover, *first[2:], *moved]
+    told = [reader.read({name: text.decode() for name, text in frame.headers.items()}, frame.value) for frame in frames]
+    assert "".join(told) == reader.text == "Good evening"

@@ -26,7 +26,7 @@ from ingress.history import Listener
 from ingress.service import run, serve
 from tests.support.pipeline import Pipeline, echo
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass
