@@ -15,6 +15,7 @@ from millrace.commands import (
     credit,
     demo,
     dlq,
+    export,
     keys,
     limits,
     rebuild,
@@ -50,6 +51,7 @@ app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(export.app, name="export")
 app.add_typer(route.app, name="route")
 app.command(rich_help_panel="Services, each alone")(services.ingress)
 app.command(rich_help_panel="Services, each alone")(services.streams)

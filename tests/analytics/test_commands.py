@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -313,3 +314,15 @@ async def test_cost_of_some_by_tags_into_a_file(stack: dict[str, str], tmp_path:
     assert sum(row["cost_nano"] for row in rows) == sum(event.cost_nano for event in some)
     assert {type(row["hour"]) for row in rows} == {datetime}
     assert [row["hour"].isoformat() for row in rows] == [row["hour"] for row in as_csv.csv]
+
+
+async def test_a_month_as_focus(stack: dict[str, str], tmp_path: Path) -> None:
+    printed, written, wrong = await asyncio.gather(
+        millrace("export", "focus", "--month", "2025-10", **stack),
+        millrace("export", "focus", "--month", "2025-10", "-o", str(tmp_path / "month.parquet"), **stack),
+        millrace("export", "focus", "--month", "October", **stack),
+    )
+    billed = sum(event.cost_nano for event in EVENTS)
+    assert sum(Decimal(row["BilledCost"]) for row in printed.csv) * 10**9 == billed
+    assert written.out == f"{len(printed.csv):,} charges of 2025-10 are in {tmp_path / 'month.parquet'}.\n"
+    assert wrong.err == "millrace: 'October' is no month: write 2026-11.\n"
