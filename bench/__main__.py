@@ -2,9 +2,9 @@
 
 import asyncio
 
-from bench import meter, pipeline, scorer
+from bench import meter, open_streams, pipeline, resume, scorer, stream_tokens
 
-BENCHMARKS = [pipeline.main, scorer.main, meter.main]
+BENCHMARKS = [pipeline.main, scorer.main, meter.main, resume.main, stream_tokens.main, open_streams.main]
 
 if __name__ == "__main__":
     for benchmark in BENCHMARKS:
