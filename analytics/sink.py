@@ -26,6 +26,7 @@ from analytics.health import Health
 from analytics.intake import Refused, take_in
 from analytics.ledger import Ledger
 from contracts.dead_letter import DeadLetter
+from contracts.errors import StackError
 from contracts.kafka import client_options
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -35,11 +36,14 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between tries
 _FETCH_BYTES = 1 << 20  # the broker answers at once with this much, else after half of sink_max_wait_ms
 _PARTITION_BYTES = 8 << 20
 _SESSION_MS, _HEARTBEAT_MS = 6_000, 1_000  # after a kill -9 its partitions wait this long for the next sink
+# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+_UNREADABLE = frozenset({40, 226, 227, 246})  # a part's checksum, a file that is missing or too short, corrupted data
 _STAY_MS = 24 * 3_600_000  # a group member for as long as ClickHouse may be down
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
-    """One per process. `run` returns when told to stop; what it had gathered and not stored comes again."""
+    """One per process. `run` returns when told to stop; what it had gathered and not stored comes again. It raises
+    StackError when only a new start can help."""
 
     def __init__(self, settings: Settings, ledger: Ledger, executor: ThreadPoolExecutor, health: Health) -> None:
         self._settings = settings
@@ -97,6 +101,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             try:
                 await self._store(records, epoch)
             except (ClickHouseError, KafkaError, OSError) as error:
+                self._check_readable(error)
                 _log.warning("storing failed, trying again", events=len(records), retry_s=delay, error=str(error))
                 self._health.ails(f"storing fails: {type(error).__name__}")
                 if stop.is_set():
@@ -106,6 +111,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             else:
                 self._health.is_well()
                 return
+
+    def _check_readable(self, error: Exception) -> None:
+        """A disk that fills up during a merge can leave a part that ClickHouse can't read. Opened anew, the embedded
+        engine puts it aside and goes back to the parts that it came from. Raises StackError for that."""
+        if not self._settings.clickhouse_url and getattr(error, "code", None) in _UNREADABLE:
+            raise StackError(
+                "A part of the ledger can't be read, as after a full disk. The next start puts it aside and takes the "
+                "parts that it came from; check with `millrace reconcile` that nothing is missing."
+            ) from error
 
     async def _store(self, records: list[ConsumerRecord], epoch: int) -> None:
         async with self._storing:

@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
-from clickhouse_connect.driver.exceptions import OperationalError
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from analytics.health import Health
 from analytics.ledger import Ledger
 from analytics.sink import Sink, consumer_of
+from contracts.errors import StackError
 from contracts.headers import RawHeaders
 from contracts.kafka import producer_options
 from contracts.settings import Settings
@@ -249,6 +250,25 @@ async def test_while_clickhouse_fails_nothing_is_committed_and_then_all_goes_in(
         assert (health.stored, health.lag) == (len(events), 0)
     assert stored(ledger) == (1000, 1000)
     ledger.close()
+
+
+class UnreadableLedger:
+    """As after a merge that ran into a full disk."""
+
+    def insert(self, *_: object) -> None:
+        raise DatabaseError("Code: 246. DB::Exception: Empty marks file (CORRUPTED_DATA)", code=246)
+
+
+async def test_a_ledger_that_cannot_be_read_is_opened_anew(
+    here: Settings, executor: ThreadPoolExecutor, health: Health
+) -> None:
+    await put(here, make_events(10))
+    unreadable: Any = UnreadableLedger()
+    async with consumer_of(here) as consumer, producing(here) as producer, asyncio.timeout(60):
+        sink = Sink(here, unreadable, executor, health)
+        with pytest.raises(StackError, match=r"^A part of the ledger can't be read"):
+            await sink.run(consumer, producer, asyncio.Event())
+    assert await committed_lag(here) == 10
 
 
 async def test_two_sinks_that_come_and_go_share_the_work(

@@ -23,6 +23,7 @@ LATE_SECONDS = 2.0  # an answer that took longer was held up
 _CALM_SECONDS = 2.0  # between a recovery and the next fault
 _HEAL_SECONDS = 90.0
 _WARM_SECONDS = 5.0
+_SHOWN = 2  # broken tries of a round
 _INFLICT_SECONDS = 400.0  # the longest fault takes half of it
 
 Say = Callable[[str], None]
@@ -137,6 +138,8 @@ async def _fault_after_fault(
         await _healed(rig, load, say)
         one.end(load.told, first)
         say(f"  {len(one.told)} calls, {len(one.failed)} broke; answers flowed after {one.recovery_seconds:.1f} s")
+        for what in one.failed[:_SHOWN]:
+            say(f"    {what}")
     return done
 
 

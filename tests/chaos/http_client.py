@@ -66,10 +66,10 @@ class _Refused(Exception):  # noqa: N818
 
 
 def _failed(error: Exception) -> bool:
-    """Not where nobody listened, and the client goes elsewhere; nor where it was told to come back for its answer."""
+    """Not where nobody listened, and the client goes elsewhere; nor where its own patience ended."""
     if isinstance(error, _Refused):
         return error.status != httpx.codes.GATEWAY_TIMEOUT
-    return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    return not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
 
 
 async def _chunks(answer: httpx.Response) -> list[dict[str, Any]]:
