@@ -39,11 +39,14 @@ class Job:
     prefix: Prefix | None = None  # go on after this; only for an engine that `continues` the job
 
 
+CANCELLED = "cancelled"  # finish_reason of an answer that was ended before its end
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """How an answer ended, and what it took. Counts are tokens; a prefix is part of the answer, not of the prompt."""
 
-    reason: str  # OpenAI's finish_reason
+    reason: str  # OpenAI's finish_reason, or CANCELLED
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0  # of the prompt, found in the prefix cache
@@ -79,6 +82,11 @@ class Engine(Protocol):
 
     def continues(self, job: Job) -> bool:
         """Whether it can go on after a prefix with this job."""
+
+    def cancel(self, job: Job) -> bool:
+        """Ends a job that runs and frees its place at once. True when its iterator will soon give a last step, with
+        what was produced so far and CANCELLED; false when there is nothing more to hear, and closing it is enough.
+        Where no token was produced, no prompt is counted either."""
 
     def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Closing the iterator aborts the job and frees its place.

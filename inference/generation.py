@@ -3,6 +3,7 @@
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,12 +21,14 @@ from contracts.outcomes import Outcome
 from inference.answer import Answer
 from inference.chunks import Chunks
 from inference.deltas import DeltaStream
-from inference.engine import Engine, EngineDied, EngineOverloaded, EngineStalled, Job, Step
+from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Step
 from inference.engine_time import SharedClock
 from inference.frames import Frames
+from inference.orders import Order, Orders
 from inference.stall import StallWatch
 
 log = structlog.get_logger()
+_LAST_WORD_SECONDS = 1.0  # for an engine that was told to end a job to say what it had
 _BATCH_PRIORITY = 1000  # the batch lane comes after every priority of the interactive one
 
 
@@ -85,6 +88,7 @@ class Generator:
         spec: ModelSpec,
         engine: Engine,
         frames: Frames,
+        orders: Orders,
         worker: str,
         stall_seconds: float = 600.0,
     ) -> None:
@@ -92,6 +96,7 @@ class Generator:
         self._spec = spec
         self._engine = engine
         self._frames = frames
+        self._orders = orders
         self._worker = worker
         self._stall_seconds = stall_seconds
         self._runs = count(1)
@@ -103,7 +108,8 @@ class Generator:
         when cancelled."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         try:
-            body = await self._generate(assignment, run, again=again)
+            with self._orders.of(assignment.work.claim) as order:
+                body = await self._generate(assignment, run, order, again=again)
         except (EngineDied, EngineStalled, KafkaError):
             raise
         except DeadlineExceeded as error:
@@ -115,14 +121,15 @@ class Generator:
             self._log_failure(assignment, unexpected)
             failure = EngineFailed("The engine failed on this request.")
             return self._ended(run, Outcome.FAILED, failure), failure.body()
-        return self._ended(run, Outcome.SUCCEEDED), body
+        finish = run.answer.finish
+        return self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED), body
 
     def give_up(self, error: MillraceError) -> tuple[Completion, bytes]:
         """The outcome of a request that isn't run again."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         return self._ended(run, Outcome.FAILED, error), error.body()
 
-    async def _generate(self, assignment: Assignment, run: Run, *, again: bool) -> bytes:
+    async def _generate(self, assignment: Assignment, run: Run, order: Order, *, again: bool) -> bytes:
         work = assignment.work
         job = assignment.job()
         chunks = Chunks(
@@ -136,10 +143,12 @@ class Generator:
             run.deltas = await self._open_deltas(assignment, run, chunks)
             if again:
                 job = await self._take_over(assignment, job, run, run.deltas)
-        if not run.answer.tokens:
+        if not (run.answer.tokens or order.aborted):
             _check_deadline(job, run)
+        if not (run.answer.finish or order.aborted):
+            await self._work(job, run, order)
         if not run.answer.finish:
-            await self._work(job, run)
+            run.answer.finish = _as_far_as_it_got(job, run.answer)
         return chunks.response(run.answer)
 
     async def _take_over(self, assignment: Assignment, job: Job, run: Run, deltas: DeltaStream) -> Job:
@@ -163,33 +172,39 @@ class Generator:
             return replace(job, prefix=published.prefix)
         return job
 
-    async def _work(self, job: Job, run: Run) -> None:
+    async def _work(self, job: Job, run: Run, order: Order) -> None:
         entered = self._clock.enter()
         try:
-            await self._collect(job, run)
+            await self._collect(job, run, order)
         finally:
             run.engine_us = self._clock.leave(entered)
             if run.deltas:
                 self._frames.coalescer.forget(run.deltas)
 
-    async def _collect(self, job: Job, run: Run) -> None:
+    async def _collect(self, job: Job, run: Run, order: Order) -> None:
         watch = StallWatch(self._stall_seconds)
         try:
             async with watch, aclosing(self._engine.generate(job)) as steps:
-                async for step in steps:
-                    run.answer.add(step)
-                    if run.first_token_at is None and step.tokens:
-                        run.first_token_at = _first_token_at(run, step)
-                    if run.deltas:
-                        watch.pause()  # Kafka may take its time
-                        await self._frames.coalescer.add(run.deltas, step)
-                    watch.stepped()
+                with order.obeyed_by(partial(self._abort, job, watch)):
+                    async for step in steps:
+                        run.answer.add(step)
+                        if run.first_token_at is None and step.tokens:
+                            run.first_token_at = _first_token_at(run, step)
+                        if run.deltas and not (order.aborted or order.drained):
+                            watch.pause()  # Kafka may take its time
+                            await self._frames.coalescer.add(run.deltas, step)
+                        watch.stepped()
         except TimeoutError as error:
             if not watch.expired:
                 raise
+            if order.aborted:
+                return
             raise EngineStalled(f"The engine gave nothing for {self._stall_seconds:g} s.") from error
-        if run.answer.finish is None:
+        if run.answer.finish is None and not order.aborted:
             raise EngineFailed("The engine stopped in the middle of the answer.")
+
+    def _abort(self, job: Job, watch: StallWatch) -> None:
+        watch.cut(_LAST_WORD_SECONDS if self._engine.cancel(job) else 0.0)
 
     async def _open_deltas(self, assignment: Assignment, run: Run, chunks: Chunks) -> DeltaStream:
         work = assignment.work
@@ -242,6 +257,11 @@ def _outcome_of(error: MillraceError, run: Run) -> Outcome:
     """What never ran leaves its key free: an overload, and a request that the engine finds unfit before any token."""
     unfit = isinstance(error, InvalidRequest) and not run.answer.tokens
     return Outcome.REJECTED if unfit or isinstance(error, EngineOverloaded) else Outcome.FAILED
+
+
+def _as_far_as_it_got(job: Job, answer: Answer) -> Finish:
+    """Of a run that was ended before its end: what was produced counts, and the prompt of which something was."""
+    return Finish(CANCELLED, job.prompt_estimate if answer.tokens else 0, answer.tokens)
 
 
 def _check_deadline(job: Job, run: Run) -> None:

@@ -23,6 +23,8 @@ from inference.deltas import Coalescer
 from inference.engine import Engine, open_engine
 from inference.frames import Frames
 from inference.generation import Generator
+from inference.orders import Orders
+from inference.orders_log import followed
 from inference.outbox import Outbox, die
 from inference.readback import Readback
 from inference.reply import ReplyAddresses
@@ -48,7 +50,10 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             readback = Readback(settings)
             stack.push_async_callback(readback.close)
             frames = Frames(producer, ReplyAddresses(producer, Topics.of(settings)), coalescer, readback)
-            consumers = _build(models, engines, frames, settings)
+            orders = Orders()
+            obeying = await stack.enter_async_context(followed(settings, models, orders))
+            obeying.add_done_callback(_check_obeying)
+            consumers = _build(models, engines, frames, orders, settings)
             await _serve(consumers, stop, settings.worker_drain_seconds)
         except KafkaError as error:
             raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap_servers} fails: {error!r}") from None
@@ -66,14 +71,14 @@ def choose_models(catalogue: Catalogue, names: str) -> dict[str, ModelSpec]:
 
 
 def _build(
-    models: dict[str, ModelSpec], engines: Iterable[Engine], frames: Frames, settings: Settings
+    models: dict[str, ModelSpec], engines: Iterable[Engine], frames: Frames, orders: Orders, settings: Settings
 ) -> list[ModelConsumer]:
     worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     outbox = Outbox(frames.producer, Topics.of(settings))
     solitude = Solitude()
     consumers = []
     for (model, spec), engine in zip(models.items(), engines, strict=True):
-        generator = Generator(model, spec, engine, frames, worker, settings.worker_stall_seconds)
+        generator = Generator(model, spec, engine, frames, orders, worker, settings.worker_stall_seconds)
         room = min(settings.worker_max_in_flight, engine.capacity or settings.worker_max_in_flight)
         consumers.append(ModelConsumer(model, settings, generator, outbox, room, die, solitude))
     return consumers
@@ -96,6 +101,11 @@ async def _serve(consumers: list[ModelConsumer], stop: asyncio.Event, drain_seco
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+def _check_obeying(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        die(f"Orders can't be followed: {error!r}")
 
 
 async def _announce(consumers: list[ModelConsumer]) -> None:
@@ -130,7 +140,7 @@ async def _open_producer(settings: Settings, stop: asyncio.Event) -> AsyncIterat
 async def _check_topics(producer: AIOKafkaProducer, settings: Settings, models: Iterable[str]) -> None:
     """A consumer of a topic that doesn't exist would wait in silence. Raises ConfigError."""
     topics = Topics.of(settings)
-    needed = {topics.completions, topics.responses, topics.dead_letters}
+    needed = {topics.completions, topics.responses, topics.control, topics.dead_letters}
     needed |= {topics.work(model, lane) for model in models for lane in LANES}
     present = (await producer.client.fetch_all_metadata()).topics()
     if missing := sorted(needed - present):

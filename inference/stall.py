@@ -38,6 +38,10 @@ class StallWatch:
             self._timer.cancel()
         await self._limit.__aexit__(kind, error, traceback)
 
+    def cut(self, seconds: float = 0.0) -> None:
+        """End it by then, whatever it gives."""
+        self._limit.reschedule(self._loop.time() + seconds)
+
     @property
     def expired(self) -> bool:
         return self._limit.expired()

@@ -53,6 +53,9 @@ class OpenAIEngine:
         plain = (job.body.get("response_format") or {}).get("type", "text") == "text"
         return self._continues and plain and not job.body.get("tools")
 
+    def cancel(self, job: Job) -> bool:  # noqa: ARG002
+        return False
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         if job.prefix and job.max_tokens and job.prefix.tokens >= job.max_tokens:
             yield Step("", 0, Finish("length", job.prompt_estimate, job.prefix.tokens))

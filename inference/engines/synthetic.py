@@ -8,12 +8,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from contracts.catalogue import ModelSpec
 from contracts.errors import EngineFailed
 from contracts.settings import EngineName, Settings
-from inference.engine import ContextLengthExceeded, EngineOverloaded, Finish, Job, Step, check_context
+from inference.engine import CANCELLED, ContextLengthExceeded, EngineOverloaded, Finish, Job, Step, check_context
 from inference.engines.prefix_cache import PrefixCache
 from inference.engines.synthetic_batch import Batch, Sequence
 from inference.engines.synthetic_text import Script, prompt_text, write_script
@@ -32,6 +33,7 @@ class SyntheticEngine:
         self._faults = settings.synthetic_faults
         self._sampling = settings.synthetic_sampling
         self._instant = not (timing.step_us or timing.prefill_us_per_token or timing.decode_us_per_sequence)
+        self._sequences: dict[int, Sequence] = {}  # by their job's id()
         self._cache = PrefixCache(timing.kv_tokens)
         self._arrived = asyncio.Event()
         self._steps: asyncio.Task[None] | None = None
@@ -49,6 +51,14 @@ class SyntheticEngine:
     def continues(self, job: Job) -> bool:  # noqa: ARG002
         return True
 
+    def cancel(self, job: Job) -> bool:
+        sequence = self._sequences.get(id(job))
+        if sequence is None:
+            return False
+        self.batch.remove(sequence)
+        sequence.news.set()
+        return True
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         script, finish = self._decide(job)
         fault = _scripted_fault(job.body) if self._faults else None
@@ -61,6 +71,9 @@ class SyntheticEngine:
             while True:
                 more = await _progress(sequence) if sequence else 1 if job.stream and not sent else total
                 produced = max(min(begun + more, total), begun)
+                if sequence and sequence.cut:
+                    yield Step(script.text(sent, produced), produced - sent, _cut(finish, produced))
+                    return
                 last = produced == total
                 if fault and (sent or last):
                     await _break(fault)
@@ -70,6 +83,7 @@ class SyntheticEngine:
                 sent = produced
         finally:
             if sequence:
+                del self._sequences[id(job)]
                 self.batch.remove(sequence)
 
     def _decide(self, job: Job) -> tuple[Script, Finish]:
@@ -95,6 +109,7 @@ class SyntheticEngine:
             priority=job.priority,
             every_token=job.stream,
         )
+        self._sequences[id(job)] = sequence
         self.batch.add(sequence)
         self._arrived.set()
         return sequence
@@ -118,6 +133,12 @@ async def _progress(sequence: Sequence) -> int:
     await sequence.news.wait()
     sequence.news.clear()
     return sequence.produced
+
+
+def _cut(finish: Finish, produced: int) -> Finish:
+    if not produced:
+        return Finish(CANCELLED, 0, 0)
+    return replace(finish, reason=CANCELLED, completion_tokens=produced)
 
 
 def _begun(job: Job) -> int:

@@ -28,6 +28,11 @@ class Sequence:
     closed: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def cut(self) -> bool:
+        """It was removed before its end."""
+        return self.closed and self.produced < self.output
+
     def advance(self) -> None:
         self.produced += 1
         if self.every_token or self.produced in (1, self.output):

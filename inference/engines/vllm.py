@@ -16,7 +16,7 @@ from typing import Any
 from contracts.catalogue import ModelSpec
 from contracts.errors import ConfigError, EngineFailed, InvalidRequest
 from contracts.settings import EngineName, Settings
-from inference.engine import EngineDied, Finish, Job, Step, check_context
+from inference.engine import CANCELLED, EngineDied, Finish, Job, Step, check_context
 from inference.engines.vllm_request import (
     client_errors,
     completion_logprobs,
@@ -27,6 +27,7 @@ from inference.engines.vllm_request import (
 )
 
 _ENDS = {"stop", "length"}  # any other finish_reason means that vLLM gave up
+_ABORTED = "abort"  # or was told to
 
 
 class VllmEngine:
@@ -37,6 +38,8 @@ class VllmEngine:
         self._source = spec.source or model
         self._settings = settings
         self._requests = count(1)
+        self._names: dict[int, str] = {}  # of jobs that vLLM has, by their id()
+        self._aborting: set[asyncio.Task[None]] = set()
         # A tokenizer isn't safe in two threads at once, and a long prompt would hold up the event loop.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._llm: Any = None
@@ -82,6 +85,15 @@ class VllmEngine:
         """A grammar can't be entered in its middle."""
         return bool((job.body.get("response_format") or {}).get("type", "text") == "text")
 
+    def cancel(self, job: Job) -> bool:
+        name = self._names.get(id(job))
+        if name is None:
+            return False
+        task = asyncio.create_task(self._llm.abort(name))
+        self._aborting.add(task)
+        task.add_done_callback(self._aborting.discard)
+        return True
+
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         from vllm import TokensPrompt  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
@@ -97,6 +109,7 @@ class VllmEngine:
         params = sampling_params(job, longest, produced)
         name = f"{job.key}-{next(self._requests)}"
         try:
+            self._names[id(job)] = name
             prompt = TokensPrompt(prompt_token_ids=[*tokens, *begun])
             outputs = self._llm.generate(prompt, params, name, priority=job.priority)
             async with aclosing(outputs):
@@ -114,12 +127,18 @@ class VllmEngine:
             raise EngineDied("vLLM's engine process is gone.") from error
         except client_errors() as error:
             raise InvalidRequest(str(error)) from error
+        finally:
+            self._names.pop(id(job), None)
 
 
 def _finish(output: Any, prompt_tokens: int, produced: int) -> Finish:
     reason = output.outputs[0].finish_reason
-    if reason not in _ENDS:
+    if reason == _ABORTED:
+        reason = CANCELLED
+    elif reason not in _ENDS:
         raise EngineFailed("The engine stopped in the middle of the answer.")
+    if not produced:
+        prompt_tokens = 0
     latency = output.metrics.first_token_latency if output.metrics else 0.0  # seconds
     return Finish(
         reason,

@@ -15,6 +15,7 @@ from inference.deltas import Coalescer
 from inference.engine import Engine, Finish, Job, Step
 from inference.frames import Frames
 from inference.generation import Generator
+from inference.orders import Orders
 from inference.outbox import Outbox
 from inference.readback import Readback
 from inference.reply import ReplyAddresses
@@ -42,6 +43,9 @@ class GateEngine:
     async def close(self) -> None: ...
 
     def continues(self, job: Job) -> bool:  # noqa: ARG002
+        return False
+
+    def cancel(self, job: Job) -> bool:  # noqa: ARG002
         return False
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
@@ -81,14 +85,20 @@ class Station:
 
 @asynccontextmanager
 async def open_station(
-    settings: Settings, engine: Engine, *, room: int = 64, worker: str = "w", drain: float = 0.1
+    settings: Settings,
+    engine: Engine,
+    *,
+    room: int = 64,
+    worker: str = "w",
+    drain: float = 0.1,
 ) -> AsyncIterator[Station]:
     topics = Topics.of(settings)
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         coalescer = Coalescer(settings.worker_coalesce_ms)
         readback = Readback(settings)
         frames = Frames(producer, ReplyAddresses(producer, topics), coalescer, readback)
-        generator = Generator(MODEL, ModelSpec(), engine, frames, worker, settings.worker_stall_seconds)
+        orders = Orders()
+        generator = Generator(MODEL, ModelSpec(), engine, frames, orders, worker, settings.worker_stall_seconds)
         station = Station(producer)
         consumer = ModelConsumer(
             MODEL, settings, generator, Outbox(producer, topics), room, lambda _: station.died.set(), Solitude()

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from contracts.completion import Completion
+from contracts.control import Control, ControlType
 from contracts.envelope import Lane
 from contracts.frames import Frame
 from contracts.kafka import producer_options
@@ -96,6 +97,11 @@ class Bench:
         await self.producer.send_and_wait(
             self.topics.work(MODEL, lane), value, key=key.encode(), partition=partition, headers=record_headers
         )
+
+    async def order(self, key: str, claim: str, kind: ControlType = ControlType.ABORT) -> None:
+        """As the owner of the key gives it."""
+        headers = Control(ce_id="test", ce_type=kind, claim=claim).to_headers()
+        await self.producer.send_and_wait(self.topics.control, b"", key=key.encode(), headers=headers)
 
     async def committed(self) -> dict[TopicPartition, int]:
         """The group's positions, partitions without one left out."""
