@@ -167,6 +167,12 @@ def _rules() -> list[Rule]:
     return parse_toml(ROUTES, "routes.toml", Catalogue).rules
 
 
+def test_the_policy_of_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+    [text] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(parse_toml(text, "routing.md", Catalogue).rules) == 3
+
+
 def test_a_line_is_found_by_its_tables_number() -> None:
     text = '[[a]]\nx = 1\n[a.b]\ny = 2\n[[a]]\n[a.b]\n"y z" = 3 # [[a]]\n'
     assert line_of(text, ("a", 0, "b", "y")) == 4
