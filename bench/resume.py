@@ -21,7 +21,7 @@ from millrace.keys import create_key
 from millrace.replay.report import percentile
 
 STREAMS = int(os.environ.get("STREAMS", "1000"))
-AT_ONCE = 50
+AT_ONCE = int(os.environ.get("AT_ONCE", "50"))
 REPLICAS = 3
 KILL_EVERY_SECONDS = 5.0
 CUTS = 3  # at the most; a kill is one more

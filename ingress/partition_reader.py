@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 _CLOCKS_DIFFER_MS = 10_000  # frames bear their worker's time
 _POLL_MS = 60_000
+_FETCH_WAIT_MS = 100  # going back waits for the fetch that is under way
 _MOST_RECORDS = 500  # at once: other streams have their turn between
 
 
@@ -40,6 +41,7 @@ class PartitionReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         self._by_key: dict[bytes, list[Listener]] = {}
         self._newcomers: list[_Newcomer] = []
@@ -73,6 +75,7 @@ class PartitionReader:
     async def _start(self) -> None:
         await self._consumer.start()
         self._consumer.assign([self._at])
+        self._consumer.pause(self._at)  # until it is known from where
 
     async def _go_on(self) -> None:
         self._news.clear()
@@ -94,6 +97,7 @@ class PartitionReader:
         end = (await self._consumer.end_offsets([self._at]))[self._at]
         start = min(found.offset if found else end, end if self._position is None else self._position)
         self._consumer.seek(self._at, start)
+        self._consumer.resume(self._at)
         self._position, self._caught_up_at = start, end
         for newcomer in self._newcomers:
             self._by_key.setdefault(newcomer.listener.key, []).append(newcomer.listener)
