@@ -81,29 +81,42 @@ def train(
 
 @app.command()
 def explain(
-    prompt: Annotated[str, typer.Argument(help="What a caller would ask.")],
+    prompt: Annotated[str | None, typer.Argument(help="What a caller would ask.")] = None,
+    key: Annotated[str, typer.Option(help="Or the idempotency key of a request that has passed.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose request that was.")] = "",
+    since: Annotated[str, typer.Option(help="How far back to look for it.")] = "1d",
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The answer's cap, for the prices.")] = None,
     data_dir: DataDir = None,
     format_: Format = "table",
 ) -> None:
-    """Show where a prompt would go: features with contributions, score, rules, choice, price of each choice."""
-    import time
+    """Show where a request would go now: features with contributions, score, rules, choice, price of each choice."""
+    import asyncio
 
     from rich.console import Console
 
-    from contracts.catalogue import load_catalogue
+    from contracts.errors import ConfigError
     from contracts.prices import load_prices
     from millrace.load_settings import load_connected_settings
-    from millrace.routing.explanation import explain
+    from millrace.routing.explanation import as_asked, explain
+    from millrace.routing.policy_topic import policy_in_force
+    from millrace.routing.traffic import past_request
     from millrace.routing.view import show_explanation
+    from streams.policy.running import router_of
 
-    settings = load_connected_settings(data_dir)
-    catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
-    found = explain(prompt, catalogue, prices, time.time_ns() // 1_000_000, max_tokens)
-    if format_ == "json":
-        _write_json({**found._asdict(), "rules": [rule.model_dump() for rule in found.rules]})
+    if (prompt is None) != bool(key):
+        raise ConfigError("Give a prompt, or --key and --tenant.")
+    settings, span = load_connected_settings(data_dir), span_of(since)
+    if prompt is None:
+        asked = asyncio.run(past_request(settings, f"{tenant}:{key}", *span))
     else:
-        show_explanation(found, Console())
+        asked = as_asked(prompt, span.until, max_tokens)
+    prices = load_prices(settings.prices_file)
+    router = router_of(asyncio.run(policy_in_force(settings)), prices)
+    found = explain(asked, router, prices)
+    if format_ == "json":
+        _write_json(found.document())
+    else:
+        show_explanation(found, router.catalogue, Console())
 
 
 def _with_feedback(file: "Dataset | None", since: str, data_dir: Path | None) -> "Dataset":

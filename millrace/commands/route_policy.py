@@ -75,13 +75,13 @@ def show(
     """Show the routing policy in force."""
     from contracts.policy_record import PolicyRecord
     from millrace.load_settings import load_connected_settings
-    from millrace.routing.policy_topic import read_policy
+    from millrace.routing.policy_topic import own_file, read_policy
 
     settings = load_connected_settings(data_dir)
     record = asyncio.run(read_policy(settings))
     if record is None:
         typer.echo("No policy is applied: each process goes by its own routes file.", err=True)
-        record = PolicyRecord(toml=_own_file(settings), applied_at=0)
+        record = PolicyRecord(toml=own_file(settings), applied_at=0)
     if toml:
         typer.echo(record.toml, nl=False)
     elif format_ == "json":
@@ -164,13 +164,6 @@ def _applied(record: "PolicyRecord | None") -> "PolicyRecord":
     if record is None:
         raise StackError("No policy is applied: each process goes by its own routes file. `millrace route apply FILE`.")
     return record
-
-
-def _own_file(settings: "Settings") -> str:
-    from importlib.resources import files
-
-    own = settings.routes_file
-    return own.read_text() if own else files("contracts").joinpath("routes.toml").read_text()
 
 
 def span_of(since: str) -> "Span":

@@ -1,18 +1,27 @@
-"""`millrace route explain`: the decision that the streams would take on a prompt, and what it is made of."""
+"""`millrace route explain`: the decision that the streams would take on a request, and what it is made of."""
 
 from typing import NamedTuple
 
 import orjson
 
 from contracts.bodies import describe, parse_object
-from contracts.catalogue import AUTO, Catalogue, Rule
+from contracts.catalogue import AUTO, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
 from streams.route import Refusal, Router
 
 
+class Asked(NamedTuple):
+    """A request as the router sees it. `at`: UTC ms, for the prices."""
+
+    request: Admitted
+    body: bytes
+    at: int
+
+
 class Explanation(NamedTuple):
+    policy: str
     scorer: str
     score: float
     features: dict[str, float]
@@ -21,24 +30,32 @@ class Explanation(NamedTuple):
     rule: str
     costs: dict[str, int | None]  # nano-dollars by model, the longest answer to expect; None: it has no price
 
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self._asdict(), "rules": [rule.model_dump(exclude_none=True) for rule in self.rules]}
 
-def explain(prompt: str, catalogue: Catalogue, prices: PriceTable, at: int, max_tokens: int | None) -> Explanation:
-    """`at`: UTC ms, for the prices. Raises InvalidRequest when no model takes the prompt."""
+
+def as_asked(prompt: str, at: int, max_tokens: int | None) -> Asked:
+    """What a caller would ask for `auto`."""
     body = orjson.dumps({"model": AUTO, "messages": [{"role": "user", "content": prompt}]})
     digest = describe(body).digest.model_copy(update={"max_tokens": max_tokens})
     request = Admitted(**digest.model_dump(), request_key="explain:prompt", claim="0.0", accepted_at=at, deduped_at=at)
-    router = Router(catalogue, prices)
-    route = router.choose(request, body, at)
+    return Asked(request, body, at)
+
+
+def explain(asked: Asked, router: Router, prices: PriceTable) -> Explanation:
+    """Raises InvalidRequest when no model takes it."""
+    route = router.choose(*asked)
     if isinstance(route, Refusal):
         raise InvalidRequest(route.message, param=route.param)
-    scored = router.scorer.score(parse_object(body), digest.prompt_estimate, 0)
-    costs = {
-        model: _cost(model, catalogue, prices, at, digest.prompt_estimate, max_tokens) for model in catalogue.models
-    }
-    return Explanation(catalogue.scorer, scored.score, scored.features, catalogue.rules, route.model, route.rule, costs)
+    request, catalogue = asked.request, router.catalogue
+    scored = router.scorer.score(parse_object(asked.body), request.prompt_estimate, 0)
+    costs = {model: _cost(model, asked, router, prices) for model in catalogue.models}
+    choice = (catalogue.rules, route.model, route.rule)
+    return Explanation(router.version, router.scorer.name, scored.score, scored.features, *choice, costs)
 
 
-def _cost(model: str, catalogue: Catalogue, prices: PriceTable, at: int, tokens: int, answer: int | None) -> int | None:
-    spec = catalogue.models[model]
-    price = prices.find(model, spec.version, at)
-    return price.cost(tokens, 0, answer or spec.default_output_tokens) if price else None
+def _cost(model: str, asked: Asked, router: Router, prices: PriceTable) -> int | None:
+    spec, request = router.catalogue.models[model], asked.request
+    price = prices.find(model, spec.version, asked.at)
+    return price.cost(request.prompt_estimate, 0, request.max_tokens or spec.default_output_tokens) if price else None

@@ -1,5 +1,6 @@
 """The routing policy on the topic `routes`: read, checked against what is served, calibrated, and published."""
 
+from importlib.resources import files
 from pathlib import Path
 from time import time_ns
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from contracts.catalogue import Catalogue, parse_toml
+from contracts.catalogue import Catalogue, load_catalogue, parse_toml
 from contracts.compacted import Follower, Records
 from contracts.errors import ConfigError, StackError
 from contracts.kafka import producer_options
@@ -42,6 +43,22 @@ async def read_policy(settings: Settings) -> PolicyRecord | None:
         pass
     value = latest.get(POLICY_KEY)
     return PolicyRecord.decode(value) if value else None
+
+
+async def policy_in_force(settings: Settings) -> PolicyRecord:
+    """What is applied, or else this machine's own file, as the streams would start with it. Raises ConfigError."""
+    try:
+        applied = await read_policy(settings)
+    except StackError:  # without a Kafka, the file is all there is
+        applied = None
+    return applied or PolicyRecord(toml=own_file(settings), applied_at=0)
+
+
+def own_file(settings: Settings) -> str:
+    """The routes file of these settings, checked. Raises ConfigError."""
+    load_catalogue(settings.routes_file)
+    own = settings.routes_file
+    return own.read_text() if own else files("contracts").joinpath("routes.toml").read_text()
 
 
 async def make_policy(

@@ -23,7 +23,7 @@ def show_policy(version: str, catalogue: Catalogue, calibration: Calibration | N
     console.print(f"policy [bold]{version}[/]", highlight=False)
     table = _table("rule", "goes to", "when", left=3)
     for rule in catalogue.rules:
-        table.add_row(rule.name, _target(catalogue, rule), " · ".join(_bounds(rule)) or "always")
+        table.add_row(rule.name, describe_target(catalogue, rule), " · ".join(describe_bounds(rule)) or "always")
     console.print(table)
     if calibration:
         console.print(
@@ -56,7 +56,8 @@ def show_hindsight(found: Hindsight, seen: Seen, console: Console) -> None:
     console.print(rules)
 
 
-def _target(catalogue: Catalogue, rule: Rule) -> str:
+def describe_target(catalogue: Catalogue, rule: Rule) -> str:
+    """Where a rule sends its requests."""
     if rule.split:
         total = sum(rule.split.values())
         return ", ".join(f"{model} {weight / total:.0%}" for model, weight in rule.split.items())
@@ -64,7 +65,8 @@ def _target(catalogue: Catalogue, rule: Rule) -> str:
     return f"{rule.model} ({group.prefer}: {', '.join(group.models)})" if group else str(rule.model)
 
 
-def _bounds(rule: Rule) -> list[str]:
+def describe_bounds(rule: Rule) -> list[str]:
+    """When a rule fits; empty for always."""
     given = {name: getattr(rule, name) for name in _BOUNDS}
     if rule.max_complexity == 1:
         del given["max_complexity"]

@@ -8,9 +8,10 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from analytics.reconcile.kafka_log import KafkaLog, kafka_log
 from contracts.envelope import Admitted
-from contracts.errors import InvalidRequest
+from contracts.errors import InvalidRequest, StackError
 from contracts.settings import Settings
 from contracts.usage import UsageEvent, UsageKind
+from millrace.routing.explanation import Asked
 
 _SPACE = 2.0**32
 
@@ -53,6 +54,21 @@ async def past_requests(
         reading = _Reading(take, spent, until, 1.0 if most is None else most / max(1, len(spent)))
         await _read(log, settings, log.topics.admitted, since, reading.hear)
     return Seen(reading.taken, reading.left_out, reading.not_drawn)
+
+
+async def past_request(settings: Settings, request_key: str, since: int, until: int) -> Asked:
+    """The latest admission of that request in that time (UTC ms). Raises StackError when there is none."""
+    found: list[Asked] = []
+
+    def hear(record: ConsumerRecord) -> None:
+        if dict(record.headers).get("request-key") == request_key.encode() and record.timestamp < until:
+            found.append(Asked(Admitted.from_headers(record.headers), record.value, record.timestamp))
+
+    async with kafka_log(settings) as log:
+        await _read(log, settings, log.topics.admitted, since, hear)
+    if not found:
+        raise StackError(f"No request {request_key} was admitted in that time, or Kafka has it no longer.")
+    return found[-1]
 
 
 class _Reading:

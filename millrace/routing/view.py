@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from contracts.catalogue import Catalogue
 from millrace.routing.evaluation import Evaluation
 from millrace.routing.explanation import Explanation
+from millrace.routing.policy_view import describe_bounds, describe_target
 
 _BAR = 30  # characters
 
@@ -28,15 +30,15 @@ def show_evaluation(found: Evaluation, console: Console) -> None:
     console.print(subjects)
 
 
-def show_explanation(found: Explanation, console: Console, most: int = 15) -> None:
+def show_explanation(found: Explanation, catalogue: Catalogue, console: Console, most: int = 15) -> None:
     """The features that weigh the most, the rest in one line."""
     console.print(
         f"complexity [bold]{found.score:.4f}[/] ({found.scorer} scorer) → [bold]{found.model}[/], rule {found.rule}"
     )
+    console.print(f"policy {found.policy}", style="dim", highlight=False)
     for rule in found.rules:
-        bounds = f"complexity up to {rule.max_complexity:g}" if rule.max_complexity < 1 else "any complexity"
-        length = f", prompt up to {rule.max_prompt_tokens:,} tokens" if rule.max_prompt_tokens else ""
-        console.print(f"  rule {rule.name}: {rule.model}, {bounds}{length}")
+        bounds = ", ".join(describe_bounds(rule)) or "always"
+        console.print(f"  rule {rule.name}: {describe_target(catalogue, rule)}, {bounds}")
     unit = "log-odds" if found.scorer == "learned" else "points"
     console.print(_features(found.features, unit, most))
     prices = _table("Price of each choice", "model", "dollars, at most", left=("model",))

@@ -20,7 +20,7 @@ from millrace.cli import app
 from millrace.routing.hindsight import Alternative, Hindsight
 from millrace.routing.policy_topic import Span, make_policy, publish_policy, read_policy
 from millrace.routing.threshold import Calibrator, Sample, find_threshold, target_rule
-from millrace.routing.traffic import Past, Spent, past_requests
+from millrace.routing.traffic import Past, Spent, past_request, past_requests
 from streams.complexity import scorer
 from streams.policy.running import RunningPolicy
 from streams.route import Router
@@ -121,6 +121,15 @@ async def test_the_log_tells_what_ended_with_a_bill(settings: Settings) -> None:
     assert seen.taken + seen.not_drawn == 39
     later: list[Past] = []
     assert (await past_requests(settings, 2**53, 2**54, later.append)).taken == 0
+
+
+@pytest.mark.broker
+async def test_a_past_request_is_found_by_its_key(settings: Settings) -> None:
+    await run_through(settings, 3)
+    asked = await past_request(settings, "acme:k1", 0, 2**53)
+    assert (asked.request.request_key, HARD.encode() in asked.body) == ("acme:k1", True)
+    with pytest.raises(StackError, match="acme:k9"):
+        await past_request(settings, "acme:k9", 0, 2**53)
 
 
 @pytest.mark.broker

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Catalogue, load_catalogue
 from contracts.errors import ConfigError, InvalidRequest
 from contracts.prices import load_prices
 from millrace.cli import app
@@ -19,9 +19,10 @@ from millrace.routing.apgr import apgr, at_share, curve
 from millrace.routing.calibration import fit_logistic
 from millrace.routing.dataset import Dataset, folds, subject_weights
 from millrace.routing.evaluation import evaluate
-from millrace.routing.explanation import explain
+from millrace.routing.explanation import Explanation, as_asked, explain
 from millrace.routing.plot import svg
 from millrace.routing.ridge import ridge
+from streams.route import Router
 from streams.scoring.learned import shipped_scorer
 
 SAMPLE = Path(__file__).parents[1] / "data" / "routing_sample.jsonl"
@@ -131,18 +132,21 @@ def test_a_file_that_doesnt_fit_is_named_with_its_line(tmp_path: Path, text: str
         Dataset.read(path)
 
 
+def explained(prompt: str, catalogue: Catalogue, max_tokens: int | None = None) -> Explanation:
+    return explain(as_asked(prompt, AT, max_tokens), Router(catalogue, load_prices()), load_prices())
+
+
 def test_an_explanation_is_the_decision_itself() -> None:
-    found = explain("Where is my order?", load_catalogue(), load_prices(), AT, 100)
+    found = explained("Where is my order?", load_catalogue(), 100)
     assert (found.model, found.rule, found.scorer) == ("small", "simple", "learned")
     assert found.score < 0.4
     assert (found.costs["small"] or 0) < (found.costs["large"] or 0)
     with pytest.raises(InvalidRequest, match="No model takes"):
-        explain("word " * 200_000, load_catalogue(), load_prices(), AT, None)
+        explained("word " * 200_000, load_catalogue())
 
 
 def test_the_transparent_scorer_can_be_chosen() -> None:
-    catalogue = load_catalogue().model_copy(update={"scorer": "features"})
-    found = explain("Solve x^2 = 4 step by step", catalogue, load_prices(), AT, None)
+    found = explained("Solve x^2 = 4 step by step", load_catalogue().model_copy(update={"scorer": "features"}))
     assert found.score == pytest.approx(sum(found.features.values()))
     assert set(found.features) >= {"maths", "multi_step"}
 

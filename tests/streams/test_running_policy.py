@@ -10,9 +10,12 @@ from contracts.catalogue import load_catalogue
 from contracts.envelope import Admitted
 from contracts.policy_record import POLICY_KEY, Calibration, PolicyRecord
 from contracts.prices import load_prices
+from streams.meter import meter
 from streams.policy.running import RunningPolicy
 from streams.route import Route
 from streams.scoring.learned import shipped_scorer
+from tests.streams.actors import ask
+from tests.streams.world import World
 
 AT = 1_790_000_000_000
 SHIPPED = files("contracts").joinpath("routes.toml").read_text()
@@ -72,6 +75,22 @@ def test_a_measured_threshold_takes_the_files_place() -> None:
     )
     policy.apply([record(SHIPPED, calibration=measured)])
     assert model(policy) == "large"
+
+
+def test_what_was_chosen_goes_on_as_it_was_when_the_policy_has_changed(world: World) -> None:
+    policy = running()
+    world.house = world.house._replace(routing=policy)
+    world.stages["meter"] = meter(world.house)
+    ask(world, value=BODY)
+    world.settle_down()
+    policy.apply([record()])
+    world.positions["admitted", 0] = 0
+    world.settle_down()
+    ask(world, "acme:k2", BODY)
+    world.settle_down()
+    first, again = world.records("work.small.interactive")
+    assert again.headers == first.headers
+    assert [record.key for record in world.records("work.large.interactive")] == [b"acme:k2"]
 
 
 def test_a_scorer_comes_with_the_policy_and_is_named_by_its_version() -> None:
