@@ -41,9 +41,8 @@ def test_the_database_is_atomic(embedded: Settings, ledger: Ledger) -> None:
 
 
 def test_every_field_of_an_event_is_a_column_and_every_column_says_what_it_is(ledger: Ledger) -> None:
-    rows = ledger.client.query(
-        "SELECT name, comment FROM system.columns WHERE database = currentDatabase()"
-    ).result_rows
+    own = "database = currentDatabase() AND table != 'judged'"  # which has the columns of others
+    rows = ledger.client.query(f"SELECT name, comment FROM system.columns WHERE {own}").result_rows
     comments = dict(rows)
     assert set(UsageEvent.model_fields) <= set(comments)
     assert [name for name, comment in rows if not comment] == []
