@@ -72,12 +72,15 @@ C = TypeVar("C", bound=Client)
 async def started(make: Callable[[], C], settings: Settings, stop: asyncio.Event) -> C | None:
     """A client, once Kafka is there; None when told to stop before. A service that ended instead would be started again
     and again, and take from Kafka the processor time that it needs to start."""
+    waiting = False
     while not stop.is_set():
         client = make()
         try:
             await client.start()
         except KafkaError as error:
-            _log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, reason=str(error))
+            if not waiting:
+                _log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, reason=str(error))
+            waiting = True
             await client.stop()
         except BaseException:
             await client.stop()

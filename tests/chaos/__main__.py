@@ -1,5 +1,5 @@
 """`make chaos`: kills everything, again and again, under load; then counts from outside. Exit status 1 unless the
-promise held."""
+promise held, and every fault happened. The table is also written to bench/results/chaos.md."""
 
 import asyncio
 import logging
@@ -13,7 +13,10 @@ from rich.console import Console
 
 from tests.chaos import campaign
 from tests.chaos.faults import FAULTS
-from tests.chaos.report import holds, render
+from tests.chaos.report import holds, markdown, render
+from tests.chaos.rig import ROOT
+
+_TABLE = ROOT / "bench" / "results" / "chaos.md"
 
 
 def main(
@@ -45,6 +48,8 @@ def main(
             )
         )
     console.print(render(outcome))
+    _TABLE.parent.mkdir(parents=True, exist_ok=True)
+    _TABLE.write_text(markdown(outcome))
     console.print(f"seed {seed}: {'the promise held' if holds(outcome) else 'THE PROMISE DID NOT HOLD'}")
     raise typer.Exit(code=0 if holds(outcome) else 1)
 

@@ -3,13 +3,14 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.chaos.answers import Told
+from tests.chaos.answers import Door, Told
 from tests.chaos.books import Evidence, Finding, balance
 from tests.chaos.commits import CommitWatch, StaleCommit
 from tests.chaos.disk_faults import FULL_DISK_LEDGER
@@ -37,6 +38,7 @@ class Round:
     began: float  # monotonic, seconds
     ended: float = 0.0
     told: list[Told] = field(default_factory=list)
+    doors: Counter[Door] = field(default_factory=Counter)  # by which the calls came that it held up
     held_up: list[float] = field(default_factory=list)  # from the fault until each answer that it held up, seconds
     failed: list[str] = field(default_factory=list)  # tries that broke meanwhile
     void: list[str] = field(default_factory=list)  # why it proves nothing: a fault that did not happen
@@ -58,9 +60,10 @@ class Round:
         """`told` is of the whole run; what was asked in this round begins with `first`."""
         self.ended = time.monotonic()
         self.told = told[first:]
-        late = [answered - self.began for one in told if (answered := _held_up(one)) and answered > self.began]
-        still = [one for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS]
-        self.held_up = late + [self.ended - self.began] * len(still)
+        late = [(one, answered) for one in told if (answered := _held_up(one)) and answered > self.began]
+        late += [(one, self.ended) for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS]
+        self.held_up = [answered - self.began for _, answered in late]
+        self.doors = Counter(one.ask.door for one, _ in late)
         troubles = [trouble for one in told for trouble in one.troubles if trouble.failed and trouble.at > self.began]
         self.failed = [trouble.what for trouble in troubles]
 
@@ -137,7 +140,8 @@ async def _fault_after_fault(
             say(f"  VOID: {why}")
         await _healed(rig, load, say)
         one.end(load.told, first)
-        say(f"  {len(one.told)} calls, {len(one.failed)} broke; answers flowed after {one.recovery_seconds:.1f} s")
+        doors = ", ".join(f"{count} {door}" for door, count in sorted(one.doors.items())) or "none"
+        say(f"  {len(one.told)} calls, {len(one.failed)} broke, held up: {doors}; {one.recovery_seconds:.1f} s")
         for what in one.failed[:_SHOWN]:
             say(f"    {what}")
     return done

@@ -24,11 +24,22 @@ def render(outcome: Outcome) -> RenderableType:
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows(outcome):
         table.add_row(*row)
-    findings = [f"{finding.kind}: {finding.key}: {finding.sentence}" for finding in outcome.findings]
-    findings += [f"stale commit: {stale}" for stale in outcome.stale]
-    findings += [f"void, since it did not happen: {why}" for one in outcome.rounds for why in one.void]
-    findings += missed(outcome)
-    return Group(table, Text("\n" + "\n".join([*findings, sums(outcome)])))
+    return Group(table, Text("\n" + "\n".join([*remarks(outcome), sums(outcome)])))
+
+
+def markdown(outcome: Outcome) -> str:
+    """The same, for a document."""
+    lines = [_COLUMNS, ("---", *["---:"] * (len(_COLUMNS) - 1)), *rows(outcome)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n\n".join([table, sums(outcome), *(f"- {remark}" for remark in remarks(outcome))]) + "\n"
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    """Everything that is not as it should be."""
+    found = [f"{finding.kind}: {finding.key}: {finding.sentence}" for finding in outcome.findings]
+    found += [f"stale commit: {stale}" for stale in outcome.stale]
+    found += [f"void, since it did not happen: {why}" for one in outcome.rounds for why in one.void]
+    return found + missed(outcome)
 
 
 def rows(outcome: Outcome) -> list[list[str]]:

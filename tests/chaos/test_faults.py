@@ -11,7 +11,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from tests.chaos.books import Evidence
 from tests.chaos.campaign import Outcome, Round
 from tests.chaos.clock import Clock
-from tests.chaos.report import holds, missed, rows
+from tests.chaos.report import holds, markdown, missed, rows
 from tests.chaos.rig import ROOT
 from tests.chaos.small_disk import SmallDisk
 from tests.chaos.switches import CLOCK, FORGOTTEN, Switches
@@ -86,7 +86,8 @@ def test_a_fault_that_did_not_happen_fails_the_run() -> None:
 
 def test_seconds_are_of_answers_and_the_worst_is_held_against_the_goal() -> None:
     quick, slow = Round(("kill-kafka",), 0.0, held_up=[4.0] * 9), Round(("kill-kafka",), 0.0, held_up=[16.0])
-    header = [*rows(outcome(quick, slow))[0]]
-    assert header[:3] == ["kill-kafka", "2", "0"]
-    assert header[8:13] == ["10", "4.0", "16.0", "16.0", "15"]
+    first = rows(outcome(quick, slow))[0]
+    assert first[:3] == ["kill-kafka", "2", "0"]
+    assert first[8:13] == ["10", "4.0", "16.0", "16.0", "15"]
+    assert f"| {' | '.join(first)} |" in markdown(outcome(quick, slow))
     assert missed(outcome(quick, slow)) == ["goal missed: round 2, kill-kafka: 16.0 s, not 15"]
