@@ -27,13 +27,14 @@ class Refused(Exception):  # noqa: N818 - what it says is the answer
 class Following(Call):
     """A caller whose deltas come from the history, in order; the end waits until all that came before it was heard."""
 
-    __slots__ = ("_claim", "_end", "_gateway", "_listening_to", "_up_to_date", "on_disconnect")
+    __slots__ = ("_claim", "_end", "_gateway", "_listening_to", "_run", "_sequence", "_up_to_date", "on_disconnect")
 
     def __init__(self, gateway: Gateway, key: bytes, on_disconnect: OnDisconnect = "detach") -> None:
         super().__init__(gateway.calls, key, ())
         self.on_disconnect = on_disconnect
         self._gateway = gateway
         self._claim = b""
+        self._run, self._sequence = b"", 0  # of the last delta
         self._listening_to: tuple[str, int] | None = None  # reply address, since (UTC ms)
         self._up_to_date = False
         self._end: RawFrame | None = None
@@ -50,8 +51,15 @@ class Following(Call):
             super().push(frame)
 
     def hear(self, frame: RawFrame) -> None:
-        if not self._claim or frame.headers.get("claim") == self._claim:
-            super().push(frame)
+        headers = frame.headers
+        if self._claim and headers.get("claim") != self._claim:
+            return
+        run, sequence = headers["run"], frame.number("sequence")
+        if run == self._run and sequence <= self._sequence:
+            return  # the reader went back for somebody else
+        super().push(frame)
+        if not self.lagging:
+            self._run, self._sequence = run, sequence
 
     def up_to_date(self) -> None:
         self._up_to_date = True

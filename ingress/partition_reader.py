@@ -16,7 +16,7 @@ from ingress.tail import REQUEST_TIMEOUT_MS, RETRY_SECONDS
 
 log = structlog.get_logger()
 
-_CLOCKS_DIFFER_MS = 10_000  # frames bear their worker's time
+_CLOCKS_DIFFER_MS = 5_000  # frames bear their worker's time
 _POLL_MS = 60_000
 _FETCH_WAIT_MS = 100  # going back waits for the fetch that is under way
 _MOST_RECORDS = 500  # at once: other streams have their turn between
