@@ -25,7 +25,7 @@ _CALM_SECONDS = 2.0  # between a recovery and the next fault
 _HEAL_SECONDS = 90.0
 _WARM_SECONDS = 5.0
 _SHOWN = 2  # broken tries of a round
-_INFLICT_SECONDS = 400.0  # the longest fault takes half of it
+_INFLICT_SECONDS = 600.0  # the longest fault takes a quarter of it
 
 Say = Callable[[str], None]
 
@@ -143,7 +143,7 @@ async def _fault_after_fault(
         doors = ", ".join(f"{count} {door}" for door, count in sorted(one.doors.items())) or "none"
         say(f"  {len(one.told)} calls, {len(one.failed)} broke, held up: {doors}; {one.recovery_seconds:.1f} s")
         for what in one.failed[:_SHOWN]:
-            say(f"    {what}")
+            say(f"    {what[:140]}")
     return done
 
 

@@ -17,7 +17,7 @@ from tests.chaos.rig import Rig
 from tests.chaos.switches import FORGET, FORGOTTEN, LOST_ANSWER, REFUSE
 
 REFUSING_SECONDS = 120.0
-_SIGN_SECONDS = 60.0  # for the first sign of the fault: the sink tries again after 30 s at the latest
+_SIGN_SECONDS = 120.0  # for the first sign of the fault: the sink tries again after 30 s at the latest
 
 
 class Held:

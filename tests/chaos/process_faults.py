@@ -15,7 +15,7 @@ from tests.chaos.registry import NotHappened, fault
 from tests.chaos.rig import Member, Rig
 
 SESSION_SECONDS = 6.0  # of workers, streams and sink alike
-_GONE_SECONDS = 5.0
+_GONE_SECONDS = 30.0
 _BACK_SECONDS = 120.0
 
 
