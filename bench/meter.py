@@ -21,8 +21,8 @@ from contracts.topics import Topics
 from streams.limits.policy import default_policy
 from streams.meter import meter
 from streams.records import Output, Record
-from streams.settle import Settle
-from streams.stage import House, Stage
+from streams.settle import settle
+from streams.stage import Batch, House, Stage
 from streams.tally import tally
 
 REQUESTS = 5_000
@@ -76,10 +76,10 @@ def _measure(name: str, house: House) -> dict[str, Any]:
     state = Memory()
     admitted, used = _requests(), list[Record]()
     seconds, outputs = _run(meter(house), state, admitted)
-    settle = Settle(house.topics, house.prices, 3_600_000)
+    ending = settle(house).open(Memory())
     for offset, output in enumerate(outputs):
         assert output.topic.startswith("work."), output
-        used.append(_usage(settle, output, offset))
+        used.append(_usage(ending, output, offset))
     settling, _ = _run(tally(house), state, used)
     return {
         "limits": name,
@@ -128,12 +128,12 @@ def _requests() -> list[Record]:
     return records
 
 
-def _usage(settle: Settle, work: Output, offset: int) -> Record:
+def _usage(ending: Batch, work: Output, offset: int) -> Record:
     at = START + REQUESTS + offset
     ended = Completion(
         outcome=Outcome.SUCCEEDED, model_version="2.5", prompt_tokens=9, completion_tokens=12, finished_at=at
     )
     headers = [*work.headers, *ended.to_headers()]
-    decided = settle.decide(None, Record("completions", 0, offset, at, work.key, b"{}", headers, at))
-    event = decided.outputs[-1]
+    outputs = ending.decide(Record("completions", 0, offset, at, work.key, b"{}", headers, at))
+    [event] = [output for output in outputs if output.topic == "usage"]
     return Record("usage", 0, offset, at, event.key, event.value, [], at)

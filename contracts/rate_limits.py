@@ -5,7 +5,7 @@
 For requests and for tokens: the tightest limit, what is left of it, and the milliseconds until all of it is back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -15,8 +15,9 @@ class RateLimit(NamedTuple):
     reset_ms: int
 
 
-def write_rate_limits(limits: Mapping[str, RateLimit]) -> str:
-    return ";".join([f"{name}={limit},{remaining},{reset}" for name, (limit, remaining, reset) in limits.items()])
+def write_rate_limits(limits: Iterable[tuple[str, int, int, int]]) -> str:
+    """Each a name, and then what RateLimit has."""
+    return ";".join([f"{name}={limit},{remaining},{reset}" for name, limit, remaining, reset in limits])
 
 
 def read_rate_limits(text: str) -> dict[str, RateLimit]:

@@ -20,7 +20,7 @@ from streams.limits.question import answer
 from streams.policy.case import Conditions
 from streams.policy.running import RunningPolicy
 from streams.records import Output, Record
-from streams.reservation import Charge, Choice, Hold, Reservation, ReservationKey
+from streams.reservation import Choice, Hold, Reservation, ReservationKey
 from streams.reservations import Reservations
 from streams.route import Refusal, Route
 from streams.stage import House, Stage
@@ -119,7 +119,7 @@ class Meter:
             until=self._reservations.until(now),
             estimate=request.prompt_estimate,
             capped=request.max_tokens is not None,
-            charges=tuple(Charge(place.held.whose, place.held.measures) for place in places),
+            charges=tuple([place.held.charge for place in places]),
             choice=choice,
             rate_limits=tell(places, now),
         )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from streams.limits.account import Need, Whose
+from streams.limits.account import Charge, Need, Whose
 from streams.route import Route
 
 _VERSION = b"\x02"
@@ -36,13 +36,6 @@ class Hold(IntEnum):
     OPEN = 0
     RELEASED = 1  # given back, and a late usage event is still awaited: it expired, or its waste came first
     SETTLED = 2  # over: kept for what a crash may make come twice
-
-
-class Charge(NamedTuple):
-    """An account that it counts in, and there the measures: bit n is the one of index n."""
-
-    whose: Whose
-    measures: int
 
 
 class Choice(NamedTuple):

@@ -61,6 +61,7 @@ class Book:
         self._tenants: dict[str, Tenant] = {}
         self._accounts: dict[bytes, Account] = {}
         self._histories: dict[bytes, History] = {}
+        self._learned: set[bytes] = set()  # the histories that have changed
         self._now = 0
 
     def tenant(self, name: str, at: int) -> Tenant:
@@ -89,9 +90,9 @@ class Book:
         history = self._histories.get(key)
         if history is None:
             stored = self._state.get(key)
-            history = History.decode(stored) if stored else History()
-            if change:
-                self._histories[key] = history
+            history = self._histories[key] = History.decode(stored) if stored else History()
+        if change:
+            self._learned.add(key)
         return history
 
     def reservation(self, key: ReservationKey) -> Reservation | None:
@@ -122,8 +123,8 @@ class Book:
             self._forget_accounts()
         for key, account in self._accounts.items():
             self._state.put(key, None if is_empty(account, self._now) else account.encode())
-        for key, history in self._histories.items():
-            self._state.put(key, history.encode())
+        for key in self._learned:
+            self._state.put(key, self._histories[key].encode())
         for name, tenant in self._tenants.items():
             self._state.put(_tenant_key(name), tenant.encode())
 

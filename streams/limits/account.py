@@ -20,6 +20,13 @@ class Whose(NamedTuple):
 TENANT = Whose()
 
 
+class Charge(NamedTuple):
+    """An account in which a request counts, and there the measures: bit n is the one of index n."""
+
+    whose: Whose
+    measures: int
+
+
 class Need(NamedTuple):
     """What a request may use, or has used."""
 

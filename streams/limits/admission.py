@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from contracts.limits import Selector, dollars
-from contracts.rate_limits import RateLimit, write_rate_limits
+from contracts.rate_limits import write_rate_limits
 from streams.limits.account import Account, Need
 from streams.limits.measures import NANO, REQUESTS, TOKENS, Measure
 from streams.limits.policy import Held
@@ -91,16 +91,17 @@ def budget_used(places: Iterable[Place]) -> float:
 
 def tell(places: Iterable[Place], now: int) -> str:
     """The `rate-limits` header: of requests and of tokens, the limit of which the least is left."""
-    least: dict[str, RateLimit] = {}
+    least: dict[str, tuple[int, Account, Measure, int]] = {}
     for account, held in places:
         for measure, limit in held.limits:
-            if not measure.told:
-                continue
-            left = measure.left(account, limit)
-            known = least.get(measure.told)
-            if known is None or left < known.remaining:
-                least[measure.told] = RateLimit(limit, left, measure.reset_ms(account, limit, now))
-    return write_rate_limits(least)
+            if measure.told:
+                left = measure.left(account, limit)
+                known = least.get(measure.told)
+                if known is None or left < known[0]:
+                    least[measure.told] = left, account, measure, limit
+    return write_rate_limits(
+        [(name, limit, left, m.reset_ms(account, limit, now)) for name, (left, account, m, limit) in least.items()]
+    )
 
 
 def _when(wait_ms: int, now: int) -> str:

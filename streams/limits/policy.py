@@ -13,7 +13,7 @@ import structlog
 from contracts.compacted import Records
 from contracts.limits import EACH, UNLIMITED, Limit, Selector
 from contracts.settings import Settings
-from streams.limits.account import TENANT, Whose
+from streams.limits.account import TENANT, Charge, Whose
 from streams.limits.measures import MEASURES, Measure
 
 _MOST_REMEMBERED = 20_000  # callers
@@ -29,7 +29,7 @@ class Held(NamedTuple):
     whose: Whose
     limits: tuple[tuple[Measure, int], ...]
     counted: tuple[tuple[Measure, int], ...]  # those, and with a limit of 0 what a tenant counts besides
-    measures: int  # of these, bit n for the one of index n
+    charge: Charge
 
 
 class Policy:
@@ -83,7 +83,8 @@ class Policy:
         whose = Whose(*named)
         besides = tuple((m, 0) for m in MEASURES if whose == TENANT and m.always and m not in dict(limits))
         counted = limits + besides
-        return Held(whose, limits, counted, sum(1 << measure.index for measure, _ in counted))
+        charge = Charge(whose, sum(1 << measure.index for measure, _ in counted))
+        return Held(whose, limits, counted, charge)
 
     def _figures(self, caller: Caller, kind: Kind) -> dict[str, int | str]:
         """From the most general limit to the most particular."""
