@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from millrace.routing.policy_topic import Span
 
 PolicyFile = Annotated[Path, typer.Argument(help="A routes.toml.", exists=True, dir_okay=False)]
+Uncalibrated = Annotated[
+    bool, typer.Option("--uncalibrated", help="A spend_target's max_complexity stays as the file has it.")
+]
 Since = Annotated[str, typer.Option(help="1h, 7d, or a date or time in UTC.")]
 
 
@@ -27,14 +30,11 @@ def apply(
     ] = None,
     shipped_scorer: Annotated[bool, typer.Option("--shipped-scorer", help="Back to the shipped one.")] = False,
     since: Since = "1d",
-    uncalibrated: Annotated[
-        bool, typer.Option("--uncalibrated", help="A spend_target's max_complexity stays as the file has it.")
-    ] = False,
+    uncalibrated: Uncalibrated = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, calibrate and show; change nothing.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Check a routing policy as a whole, calibrate its spend_target on recent traffic, and put it in force at once."""
-    from contracts.catalogue import load_catalogue
     from millrace.load_settings import load_connected_settings
     from millrace.routing.policy_topic import make_policy, read_policy, read_scorer
 
@@ -42,10 +42,9 @@ def apply(
         running = None if shipped_scorer or scorer else await read_policy(settings)
         artefact = read_scorer(scorer) if scorer else running.scorer if running else None
         span = None if uncalibrated else span_of(since)
-        return await make_policy(settings, file.read_text(), str(file), artefact, span)
+        return await make_policy(settings, toml, str(file), artefact, span)
 
-    settings = load_connected_settings(data_dir)
-    load_catalogue(file)
+    settings, toml = load_connected_settings(data_dir), _read(file)
     record = asyncio.run(prepare(settings))
     _settle(settings, record, dry_run=dry_run)
 
@@ -104,9 +103,13 @@ def reset(data_dir: DataDir = None) -> None:
 
 
 def replay(
-    policy: Annotated[Path, typer.Option(help="A routes.toml to try.", exists=True, dir_okay=False)],
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="A routes.toml to try.", exists=True, dir_okay=False, show_default="the one in force"),
+    ] = None,
     scorer: Annotated[Path | None, typer.Option(help="From `route train`.", exists=True, dir_okay=False)] = None,
     since: Since = "1d",
+    uncalibrated: Uncalibrated = False,
     most: Annotated[int | None, typer.Option(min=1, help="Only about so many requests, drawn by key.")] = None,
     data_dir: DataDir = None,
     format_: Format = "table",
@@ -115,27 +118,44 @@ def replay(
     import orjson
     from rich.console import Console
 
-    from contracts.catalogue import load_catalogue
-    from contracts.policy_record import PolicyRecord
     from contracts.prices import load_prices
     from millrace.load_settings import load_connected_settings
     from millrace.routing.hindsight import Alternative, Hindsight
-    from millrace.routing.policy_topic import read_scorer
     from millrace.routing.policy_view import show_hindsight
     from millrace.routing.traffic import past_requests
     from streams.policy.running import router_of
 
-    settings = load_connected_settings(data_dir)
-    load_catalogue(policy)
-    record = PolicyRecord(toml=policy.read_text(), scorer=read_scorer(scorer) if scorer else None, applied_at=0)
+    settings, span = load_connected_settings(data_dir), span_of(since)
+    record = _tried(settings, policy, scorer, None if uncalibrated else span)
     prices = load_prices(settings.prices_file)
     found = Hindsight(Alternative(router_of(record, prices), prices))
-    seen = asyncio.run(past_requests(settings, *span_of(since), found.take, most))
+    seen = asyncio.run(past_requests(settings, *span, found.take, most))
     if format_ == "json":
-        document = {**found.document(), **seen._asdict()}
+        calibration = record.calibration.model_dump() if record.calibration else None
+        document = {**found.document(), **seen._asdict(), "calibration": calibration}
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     else:
         show_hindsight(found, seen, Console())
+
+
+def _tried(settings: "Settings", policy: Path | None, scorer: Path | None, span: "Span | None") -> "PolicyRecord":
+    """The policy that a replay is about; a file's is calibrated on the span that it is tried on."""
+    from contracts.policy_record import PolicyRecord
+    from millrace.routing.policy_topic import calibrated, policy_in_force, read_scorer
+
+    if policy is None:
+        return asyncio.run(policy_in_force(settings))
+    toml, artefact = _read(policy), read_scorer(scorer) if scorer else None
+    record = PolicyRecord(toml=toml, scorer=artefact, applied_at=0)
+    return asyncio.run(calibrated(settings, record, span)) if span else record
+
+
+def _read(policy: Path) -> str:
+    """Raises ConfigError with line and reason when it doesn't fit."""
+    from contracts.catalogue import load_catalogue
+
+    load_catalogue(policy)
+    return policy.read_text()
 
 
 def _settle(settings: "Settings", record: "PolicyRecord", *, dry_run: bool) -> None:

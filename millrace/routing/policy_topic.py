@@ -12,8 +12,8 @@ from contracts.catalogue import Catalogue, load_catalogue, parse_toml
 from contracts.compacted import Follower, Records
 from contracts.errors import ConfigError, StackError
 from contracts.kafka import producer_options
-from contracts.policy_record import POLICY_KEY, Calibration, PolicyRecord
-from contracts.prices import PriceTable, load_prices
+from contracts.policy_record import POLICY_KEY, PolicyRecord
+from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
 from millrace.routing.threshold import Calibrator, target_rule
@@ -73,11 +73,19 @@ async def make_policy(
     work = {topics.work(model, lane): model for model in catalogue.models for lane in LANES}
     await _check_topics(settings, [topics.routes, *work])
     record = PolicyRecord(toml=toml, scorer=scorer, applied_at=time_ns() // 1_000_000)
-    prices = load_prices(settings.prices_file)
-    calibration = await _calibrate(settings, record, prices, calibrate_on) if calibrate_on else None
-    record = record.model_copy(update={"calibration": calibration})
-    router_of(record, prices)
-    return record
+    router_of(record, load_prices(settings.prices_file))
+    return await calibrated(settings, record, calibrate_on) if calibrate_on else record
+
+
+async def calibrated(settings: Settings, record: PolicyRecord, span: Span) -> PolicyRecord:
+    """With the threshold that meets its spend target, if it has one. Raises ConfigError, StackError."""
+    catalogue, prices = record.catalogue(), load_prices(settings.prices_file)
+    rule = target_rule(catalogue)
+    if rule is None:
+        return record
+    calibrator = Calibrator(catalogue, rule, prices, router_of(record, prices).scorer)
+    await past_requests(settings, *span, calibrator.take, SAMPLE)
+    return record.model_copy(update={"calibration": calibrator.calibrate(*span)})
 
 
 async def publish_policy(settings: Settings, record: PolicyRecord | None) -> None:
@@ -94,16 +102,6 @@ def read_scorer(path: Path) -> dict[str, Any]:
     except (OSError, orjson.JSONDecodeError) as error:
         raise ConfigError(f"{path} can't be read as a scorer: {error}.") from None
     return document
-
-
-async def _calibrate(settings: Settings, record: PolicyRecord, prices: PriceTable, span: Span) -> Calibration | None:
-    catalogue = record.catalogue()
-    rule = target_rule(catalogue)
-    if rule is None:
-        return None
-    calibrator = Calibrator(catalogue, rule, prices, router_of(record, prices).scorer)
-    await past_requests(settings, *span, calibrator.take, SAMPLE)
-    return calibrator.calibrate(*span)
 
 
 async def _check_topics(settings: Settings, names: list[str]) -> None:
