@@ -101,6 +101,9 @@ _ANSWER_HEADERS = {
     "Millrace-Model": "the model that answered",
     "Millrace-Outcome": "`cancelled` when the answer is what a cancelled request had got to",
     "openai-processing-ms": "milliseconds from its receipt",
+    "x-ratelimit-limit-requests": "the tightest limit of requests; likewise `-tokens`",
+    "x-ratelimit-remaining-requests": "what was left of it when this one was let through; likewise `-tokens`",
+    "x-ratelimit-reset-requests": "how long until all of it is back, e.g. `6m0s`; likewise `-tokens`",
 }
 _TEXT = {"schema": {"type": "string"}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
