@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     worker_models: str = Field("", description="comma-separated models that this worker serves; all when empty")
     worker_engine: EngineName = Field("synthetic", description="engine for models that don't name one")
     worker_max_in_flight: int = Field(256, ge=1, description="requests in one engine at once, per model")
+    interactive_deadline_seconds: int = Field(
+        0,
+        ge=0,
+        description="interactive work that names no deadline must start within this after its acceptance; 0: none",
+    )
     worker_batch_share: float = Field(
         0.1, ge=0, lt=1, description="of tokens when both lanes have too much; of the room beside interactive work"
     )

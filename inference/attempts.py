@@ -12,12 +12,14 @@ the text of a worker that never left knows that it died.
 Offsets in the text are relative to the commit's own. The broker takes 4096 bytes of it.
 """
 
+from collections.abc import Iterable
 from typing import Self
 
 import orjson
 
 _MOST_COUNTED = 250  # records: what 4096 bytes have room for, wherever they lie
 _BETWEEN_COMMITS = 1000  # records that may have begun since the last commit told
+_MOST_DONE_BYTES = 900  # of the text; what finished out of order and has no place there may run again, as waste
 
 
 class Trail:
@@ -34,25 +36,30 @@ class Trail:
     ) -> None:
         self.died = died  # its last holder
         self.holder = holder  # who wrote the text
+        self.done: list[int] = []  # offsets that others finished above the position
         self._begun = begun  # below this offset others have begun, whether they died or left
         self._below = below  # what lies under this offset may have been in flight at one crash
         self._tries = tries or {}  # offset: tries that ended in a crash, where it is known exactly
         self._trying: set[int] = set()
 
     @classmethod
-    def take_over(cls, text: str, position: int, end: int, room: int) -> Self:
-        """From the text beside the committed position. `end` is the partition's, `room` the most a worker runs."""
+    def take_over(cls, text: str, position: int, end: int, room: int, ahead: int = 0) -> Self:
+        """From the text beside the committed position. `end` is the partition's, `room` the most a worker runs, `ahead`
+        how far it may begin before others of the partition."""
         try:
             fields = orjson.loads(text or "{}")
             counted = [(position + away, count, trying) for away, count, trying in fields.get("tries", ())]
             died, below, begun = bool(fields.get("held")), int(fields.get("below", 0)), int(fields.get("begun", 0))
             holder = str(fields.get("by", ""))
+            done = [offset for away, length in fields.get("done", ()) for offset in _range(position + away, length)]
         except (ValueError, TypeError, AttributeError):  # a text of somebody else's
             return cls()
         tries = {offset: count + (1 if died and trying else 0) for offset, count, trying in counted}
         if died:
-            below = max(below, min(max(begun, position) + 2 * room + _BETWEEN_COMMITS, end))
-        return cls(below, tries, died=died, begun=max(begun, below), holder=holder)
+            below = max(below, min(max(begun, position + ahead) + 2 * room + _BETWEEN_COMMITS, end))
+        trail = cls(below, tries, died=died, begun=max(begun, below), holder=holder)
+        trail.done = done
+        return trail
 
     def tries(self, offset: int) -> int:
         """Crashes that it may have caused."""
@@ -71,16 +78,38 @@ class Trail:
         self._tries.pop(offset, None)
         self._trying.discard(offset)
 
-    def text(self, position: int, begun: int, *, held: bool, by: str = "") -> str:
+    def text(self, position: int, begun: int, *, held: bool, by: str = "", done: Iterable[int] = ()) -> str:
         fields: dict[str, object] = {"held": held, "begun": max(begun, self._begun), "by": by}
         if self._below > position:
             fields["below"] = self._below
         if self._tries:
             counted = sorted(offset for offset in self._tries if offset >= position)[:_MOST_COUNTED]
             fields["tries"] = [[o - position, self._tries[o], int(held and o in self._trying)] for o in counted]
+        if ranges := _ranges(sorted(offset - position for offset in done if offset >= position)):
+            fields["done"] = ranges
         return orjson.dumps(fields).decode()
 
     @property
     def state(self) -> tuple[int, int]:
         """Changes whenever what the text says of tries does."""
         return len(self._tries), hash(frozenset(self._trying))
+
+
+def _ranges(numbers: list[int]) -> list[list[int]]:
+    """Start and length of each run of numbers, as far as there is space for them."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == sum(ranges[-1]):
+            ranges[-1][1] += 1
+        else:
+            ranges.append([number, 1])
+    space = _MOST_DONE_BYTES
+    for index, (start, length) in enumerate(ranges):
+        space -= len(str(start)) + len(str(length)) + 4
+        if space < 0:
+            return ranges[:index]
+    return ranges
+
+
+def _range(start: int, length: int) -> range:
+    return range(start, start + length)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -10,22 +9,23 @@ from aiokafka.errors import KafkaError
 
 from contracts.completion import Completion
 from contracts.errors import InvalidRequest
-from contracts.kafka import client_options, header
+from contracts.kafka import client_options
 from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
-from contracts.topics import LANES, Topics
+from contracts.topics import Topics
 from inference.claims import Claims, Place
 from inference.engine import AttemptsExhausted, EngineDied, EngineStalled
 from inference.generation import Assignment, Generator
 from inference.holding import Holding
-from inference.lane import Lane
+from inference.lane import Lane, Ticket, open_lanes
 from inference.outbox import Outbox
 from inference.solitude import Solitude
+from inference.turns import Turns
 
 log = structlog.get_logger()
 _POLL_MS = 1000
-_AHEAD = 128  # records fetched ahead in each lane, so that a place in the batch is never empty for a fetch's time
+_FETCH_RECORDS = 128
 # Between two polls there may be a whole generation, since a full engine takes nothing. Kafka needn't know: heartbeats
 # say that this process lives, and they stop with its event loop.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
@@ -33,14 +33,6 @@ _FETCH_WAIT_MS = (
     100  # one fetch per broker is under way: an idle lane's long poll must not keep the other from fetching
 )
 _TAKING_SECONDS = 0.005
-
-
-class _Held(NamedTuple):
-    """A request that runs."""
-
-    place: Place
-    identity: tuple[bytes, bytes]
-    stream: bool
 
 
 class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -64,12 +56,13 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._die = die
         self._solitude = solitude
         solitude.on_over(self._fill)
-        self._lanes = [Lane(Topics.of(settings).work(model, lane), _AHEAD) for lane in LANES]
+        self._lanes = open_lanes(model, settings)
+        self._turns = Turns(room, settings.worker_batch_share, settings.worker_quiet_seconds, _now)
         self._consumer = _kafka_consumer(model, settings)
         self._holding = Holding(model, self._consumer, settings, room)
         self._claims = Claims()
         self._poison = PoisonLimit.of(settings)
-        self._running: dict[asyncio.Task[None], _Held] = {}  # in the engine, or being published
+        self._running: dict[asyncio.Task[None], Ticket] = {}  # in the engine, or being published
         self._in_engine: set[asyncio.Task[None]] = set()
         self._dealt = asyncio.Event()
         self._stopping = False
@@ -77,7 +70,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Raises KafkaError when no broker answers."""
-        self._consumer.subscribe([lane.topic for lane in self._lanes], listener=self)
+        self._consumer.subscribe([lane.topic for lane in self._lanes.values()], listener=self)
         await self._consumer.start()
         # By default aiokafka fetches nothing more from a broker for 100 ms after records came that weren't taken yet:
         # batch work that waits for room would hold up interactive work. With no pause at all the next fetch leaves
@@ -86,7 +79,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def run(self) -> None:
         """Takes work until cancelled. Raises KafkaError when that can't go on."""
-        tasks = [asyncio.create_task(self._follow(lane), name=lane.topic) for lane in self._lanes]
+        tasks = [asyncio.create_task(self._follow(lane), name=lane.topic) for lane in self._lanes.values()]
         tasks.append(asyncio.create_task(self._holding.commit_regularly(), name=f"commit {self.model}"))
         try:
             await asyncio.gather(*tasks)
@@ -109,18 +102,24 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._holding.leave()
         await self._consumer.stop()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return sum(map(len, self._lanes.values()))
+
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """What is finished is committed while the partitions are still ours; what runs goes on."""
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             lane.clear()
         await self._holding.leave()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             lane.clear()  # what a fetch under the old assignment still brought
         await self._holding.take_over(assigned)
-        for task in [task for task, held in self._running.items() if self._is_strayed(held) and not task.done()]:
-            self._abandon(task)
+        for task, ticket in list(self._running.items()):
+            if self._is_strayed(ticket) and not task.done():
+                self._abandon(task, ticket)
         self._dealt.set()
         self.joined.set()
         self._fill()
@@ -129,7 +128,10 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Fetches a lane's records ahead of their turn, and starts what there is room for."""
         while True:
             await lane.until_short()
-            lane.put(await self._fetch(lane))
+            for record in await self._fetch(lane):
+                ticket = Ticket.of(record, lane)
+                if self._holding.deliver(ticket.place):
+                    lane.put(ticket)
             self._fill()
 
     async def _fetch(self, lane: Lane) -> list[ConsumerRecord]:
@@ -140,7 +142,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._dealt.wait()
             return []
         try:
-            found = await self._consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=_AHEAD)
+            found = await self._consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS)
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -150,34 +152,36 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return [record for records in found.values() for record in records]
 
     def _fill(self) -> None:
-        """Starts what waits, as far as there is room; batch work only when no interactive work waits."""
+        """Starts what waits, as far as there is room."""
         while len(self._in_engine) < self._room and len(self._running) < 2 * self._room and not self._resting:
-            record = next((record for lane in self._lanes if (record := lane.pop())), None)
-            if record is None:
+            waiting = {name: len(lane) > 0 for name, lane in self._lanes.items()}
+            turn = self._turns.next(interactive=waiting["interactive"], batch=waiting["batch"])
+            ticket = self._lanes[turn].pop() if turn else None
+            if ticket is None:
                 return
-            self._accept(record)
+            self._start(ticket)
 
     @property
     def _resting(self) -> bool:
         return self._stopping or self._holding.dealing or self._solitude.wanted
 
-    def _accept(self, record: ConsumerRecord) -> None:
-        place = Place(TopicPartition(record.topic, record.partition), record.offset)
-        if not self._holding.deliver(place):
+    def _start(self, ticket: Ticket) -> None:
+        if not self._holding.start(ticket.place):
             return
-        identity = (record.key or b"", header(record.headers, "claim") or b"")
-        if self._claims.enter(identity, place):
-            task = asyncio.create_task(self._process(record, identity, place))
-            self._running[task] = _Held(place, identity, header(record.headers, "stream") == b"1")
+        if self._claims.enter(ticket.identity, ticket.place):
+            task = asyncio.create_task(self._process(ticket))
+            self._running[task] = ticket
             self._in_engine.add(task)
+            self._turns.start(ticket.lane.name, ticket.tokens)
             task.add_done_callback(self._over)
-        elif self._claims.has_finished(identity):
-            self._holding.finish([place])
+        elif self._claims.has_finished(ticket.identity):
+            self._holding.finish([ticket.place])
 
-    async def _process(self, record: ConsumerRecord, identity: tuple[bytes, bytes], place: Place) -> None:
+    async def _process(self, ticket: Ticket) -> None:
+        record = ticket.record
         try:
-            assignment = Assignment.parse(record)
-            completion, body = await self._attempt(assignment, place)
+            assignment = Assignment.parse(record, ticket.deadline)
+            completion, body = await self._attempt(assignment, ticket.place)
         except AttemptsExhausted as error:
             await self._give_up(record, error)
         except InvalidRequest as error:
@@ -187,11 +191,18 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._count(poison=True)
         else:
             self._leave_engine()
+            self._charge(ticket, completion)
             if assignment.work.stream:
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             await self._outbox.complete(record, completion, body)
             self._count(poison=False)
-        self._holding.finish(self._claims.finish(identity))
+        self._holding.finish(self._claims.finish(ticket.identity))
+
+    def _charge(self, ticket: Ticket, completion: Completion) -> None:
+        """What it really took counts, not what was estimated."""
+        more = completion.prompt_tokens + completion.completion_tokens - ticket.tokens
+        ticket.lane.charge(ticket.tenant, more)
+        self._turns.charge(ticket.lane.name, more)
 
     def _count(self, *, poison: bool) -> None:
         """What is given up isn't counted: no caller may stop a worker for the others."""
@@ -242,22 +253,27 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _leave_engine(self) -> None:
         """The next one needn't wait for this one's outcome to be published."""
         if task := asyncio.current_task():
-            self._in_engine.discard(task)
+            self._left(task)
         self._fill()
 
-    def _is_strayed(self, held: "_Held") -> bool:
-        """A stream that another worker goes on with. (What isn't streamed may end here as well as there.)"""
-        return held.stream and self._holding.lost(held.place.partition)
+    def _left(self, task: asyncio.Task[None]) -> None:
+        if task in self._in_engine:
+            self._in_engine.remove(task)
+            self._turns.end(self._running[task].lane.name)
 
-    def _abandon(self, task: asyncio.Task[None]) -> None:
-        held = self._running.pop(task)
-        self._in_engine.discard(task)
-        self._holding.abandon(self._claims.abandon(held.identity))
+    def _is_strayed(self, ticket: Ticket) -> bool:
+        """A stream that another worker goes on with. (What isn't streamed may end here as well as there.)"""
+        return ticket.stream and self._holding.lost(ticket.place.partition)
+
+    def _abandon(self, task: asyncio.Task[None], ticket: Ticket) -> None:
+        self._left(task)
+        del self._running[task]
+        self._holding.abandon(self._claims.abandon(ticket.identity))
         task.cancel()
 
     def _over(self, task: asyncio.Task[None]) -> None:
+        self._left(task)
         self._running.pop(task, None)
-        self._in_engine.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, EngineDied):
             self._die(f"The engine of {self.model} died: {error.message}")
@@ -265,6 +281,10 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._die(f"An outcome of {self.model} could not be published: {error!r}")
         else:
             self._fill()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _kafka_consumer(model: str, settings: Settings) -> AIOKafkaConsumer:

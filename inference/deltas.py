@@ -5,7 +5,6 @@ the text gathers, and the next frame carries it all. Nothing is dropped and noth
 """
 
 import asyncio
-from array import array
 from collections import deque
 
 import structlog
@@ -17,7 +16,7 @@ from contracts.envelope import ReplyTo
 from contracts.headers import RawHeaders
 from inference.chunks import Chunks
 from inference.engine import Finish, Prefix, Step
-from inference.published import ID_TYPE, TAKEOVER
+from inference.published import TAKEOVER, pack_ids
 
 log = structlog.get_logger()
 _UNACKNOWLEDGED_FRAMES = 8  # of one stream
@@ -45,7 +44,7 @@ class DeltaStream:
         self._opening = opening or []
         self._texts: list[str] = []
         self._tokens = 0  # of the whole answer, up to what has gathered
-        self._token_ids = array(ID_TYPE)  # gathered
+        self._token_ids: list[int] = []  # gathered
         self._begun = False
         self._deliveries: deque[asyncio.Future[object]] = deque()
         self._lock = asyncio.Lock()  # frames leave in order, whoever flushes
@@ -114,8 +113,8 @@ class DeltaStream:
         if self.sequence == 1:
             headers += self._opening
         if self._token_ids:
-            headers.append(("token-ids", self._token_ids.tobytes()))
-            del self._token_ids[:]
+            headers.append(("token-ids", pack_ids(self._token_ids)))
+            self._token_ids.clear()
         if finish:
             headers += _finish_headers(finish)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
 
 from contracts.settings import Settings
 from inference.attempts import Trail
@@ -15,12 +15,15 @@ from inference.offsets import OffsetTracker
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 0.1
+_COMMIT_SECONDS = 10.0  # aiokafka may look for its coordinator for ever
+_PATIENCE_SECONDS = 60.0  # without any commit that Kafka takes
 
 
 class Holding:
     """Of one model's consumer. `room` is the most that it runs at once."""
 
     def __init__(self, model: str, consumer: AIOKafkaConsumer, settings: Settings, room: int) -> None:
+        self._ahead = settings.worker_read_ahead
         self._model = model
         self._consumer = consumer
         self._room = room
@@ -51,7 +54,7 @@ class Holding:
         self._trails.clear()
         self._floors.clear()
         for partition in partitions:
-            self._trackers.setdefault(partition, OffsetTracker()).assigned()
+            self._trackers.setdefault(partition, OffsetTracker()).assigned()  # at once: records may come from now on
         self._held = True
         try:
             await self._read_trails(partitions)
@@ -77,6 +80,10 @@ class Holding:
             return True
         self._finished.set()  # it may have ended between two assignments: only now can that be committed
         return False
+
+    def start(self, place: Place) -> bool:
+        """What was delivered runs now; False when others have finished it."""
+        return self._trackers[place.partition].start(place.offset)
 
     def finish(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -108,11 +115,15 @@ class Holding:
 
     async def until_ours(self) -> None:
         """Returns when nobody else can have been given what we hold: Kafka has just taken a commit from us, within less
-        than the silence after which it gives a worker's partitions away."""
-        while self.dealing or self._clock() - self._proved_at > self._proof_seconds:
-            await self._dealt.wait()
-            if not await self.commit(anyway=True):
-                await asyncio.sleep(_RETRY_SECONDS)
+        than the silence after which it gives a worker's partitions away. Raises KafkaTimeoutError."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while self.dealing or self._clock() - self._proved_at > self._proof_seconds:
+                    await self._dealt.wait()
+                    if not await self.commit(anyway=True):
+                        await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError:
+            raise KafkaTimeoutError("No commit was taken.") from None
 
     async def commit_regularly(self) -> None:
         while True:
@@ -130,7 +141,7 @@ class Holding:
             for partition in self._consumer.assignment():
                 position = self._position(partition)
                 trail = self._trails.get(partition)
-                state = (position, self._held, trail and trail.state)
+                state = (position, self._held, trail and trail.state, self._done(partition))
                 if position is not None and (anyway or state != self._committed.get(partition)):
                     positions[partition], states[partition] = position, state
             return bool(positions) and await self._commit_positions(positions, states)
@@ -143,10 +154,12 @@ class Holding:
         for partition in assigned:
             kept = found.get(partition)
             position = kept.offset if kept and kept.offset >= 0 else starts[partition]
-            trail = Trail.take_over(kept.metadata if kept else "", position, ends[partition], self._room)
+            text = kept.metadata if kept else ""
+            trail = Trail.take_over(text, position, ends[partition], self._room, self._ahead)
             if trail.died:
                 log.warning("The worker before died.", topic=partition.topic, partition=partition.partition)
             self._floors[partition], self._trails[partition] = position, trail
+            self._trackers[partition].pass_over(trail.done)
 
     def _position(self, partition: TopicPartition) -> int | None:
         tracker = self._trackers.get(partition)
@@ -156,17 +169,23 @@ class Holding:
     def _text(self, partition: TopicPartition, position: int) -> str:
         """What the next worker must know if this one dies."""
         trail = self._trails.get(partition) or Trail()
-        return trail.text(position, self._trackers[partition].begun, held=self._held, by=self._name)
+        tracker = self._trackers[partition]
+        return trail.text(position, tracker.begun, held=self._held, by=self._name, done=tracker.done)
+
+    def _done(self, partition: TopicPartition) -> int:
+        tracker = self._trackers.get(partition)
+        return len(tracker.done) if tracker else 0
 
     async def _commit_positions(
         self, positions: dict[TopicPartition, int], states: dict[TopicPartition, object]
     ) -> bool:
         sent_at = self._clock()
         try:
-            await self._consumer.commit({p: (offset, self._text(p, offset)) for p, offset in positions.items()})
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                await self._consumer.commit({p: (offset, self._text(p, offset)) for p, offset in positions.items()})
         except (CommitFailedError, IllegalStateError) as error:
             log.info("Commit refused: the partitions moved.", model=self._model, error=repr(error))
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             log.warning("Commit failed.", model=self._model, error=repr(error))
             self._finished.set()
         else:

@@ -1,40 +1,118 @@
-"""One lane's records that were fetched and wait for room in the engine."""
+"""One lane's records that were read ahead and wait for room in the engine, fairly between their tenants."""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
+from math import inf
+from typing import NamedTuple, Self
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+
+from contracts import envelope
+from contracts.settings import Settings
+from contracts.topics import LANES, Topics
+from inference.claims import Place
+from inference.fair_queue import FairQueue, Rank
+from inference.weights import parse_weights
+
+
+class Ticket(NamedTuple):
+    """A record that waits for its turn, or runs."""
+
+    record: ConsumerRecord
+    lane: "Lane"
+    place: Place
+    tenant: str
+    claim: bytes
+    stream: bool
+    tokens: int  # as it was estimated
+    deadline: int | None  # UTC ms
+    priority: int
+
+    @classmethod
+    def of(cls, record: ConsumerRecord, lane: "Lane") -> Self:
+        """Headers that don't fit make it go first: whoever runs it finds out what is wrong."""
+        headers = dict(record.headers)
+        place = Place(TopicPartition(record.topic, record.partition), record.offset)
+        tenant = (record.key or b"").partition(b":")[0].decode("utf-8", "replace")
+        try:
+            deadline = int(headers["deadline"]) if "deadline" in headers else lane.deadline_of(headers)
+            tokens, priority = int(headers.get("reserved-tokens", b"0")), int(headers.get("priority", b"0"))
+        except (KeyError, ValueError):
+            deadline, tokens, priority = 0, 0, 0
+        stream = headers.get("stream") == b"1"
+        return cls(record, lane, place, tenant, headers.get("claim", b""), stream, tokens, deadline, priority)
+
+    @property
+    def identity(self) -> tuple[bytes, bytes]:
+        return self.record.key or b"", self.claim
+
+    @property
+    def rank(self) -> Rank:
+        """Within its tenant: by priority, then whose deadline comes first."""
+        return self.priority, inf if self.deadline is None else self.deadline
+
+    @property
+    def size(self) -> int:
+        """Bytes, without what Python adds."""
+        return len(self.record.value or b"")
 
 
 class Lane:
-    """`ahead` is how many records may wait before no more are fetched."""
+    """Priorities and deadlines order the work of one tenant; weights share out what there is between tenants."""
 
-    def __init__(self, topic: str, ahead: int) -> None:
+    def __init__(self, name: envelope.Lane, topic: str, settings: Settings) -> None:
+        self.name = name
         self.topic = topic
-        self._ahead = ahead
-        self._waiting: deque[ConsumerRecord] = deque()
+        self._ahead = settings.worker_read_ahead
+        self._ahead_bytes = settings.worker_read_ahead_mb * 2**20
+        self._deadline_ms = settings.interactive_deadline_seconds * 1000 if name == "interactive" else 0
+        weights = parse_weights(settings.tenant_weights)
+        self._waiting: FairQueue[Ticket] = FairQueue(lambda tenant: weights.get(tenant, 1.0))
+        self._bytes = 0
         self._short = asyncio.Event()
         self._short.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def deadline_of(self, headers: Mapping[str, bytes]) -> int | None:
+        """Of a request that names none, UTC ms."""
+        return int(headers["accepted-at"]) + self._deadline_ms if self._deadline_ms else None
 
     async def until_short(self) -> None:
         """Returns when more should be fetched."""
         await self._short.wait()
 
-    def put(self, records: Iterable[ConsumerRecord]) -> None:
-        self._waiting.extend(records)
-        if len(self._waiting) >= self._ahead:
-            self._short.clear()
+    def put(self, ticket: Ticket) -> None:
+        self._waiting.push(ticket.tenant, ticket, max(ticket.tokens, 1), ticket.rank)
+        self._bytes += ticket.size
+        self._look()
 
-    def pop(self) -> ConsumerRecord | None:
-        if not self._waiting:
-            return None
-        record = self._waiting.popleft()
-        if len(self._waiting) < self._ahead:
-            self._short.set()
-        return record
+    def pop(self) -> Ticket | None:
+        ticket = self._waiting.pop()
+        if ticket:
+            self._bytes -= ticket.size
+            self._look()
+        return ticket
+
+    def charge(self, tenant: str, tokens: int) -> None:
+        """A request took so many more tokens than were estimated, or less."""
+        self._waiting.charge(tenant, tokens)
 
     def clear(self) -> None:
         """The partitions are dealt anew: what is ours then will be delivered again."""
         self._waiting.clear()
+        self._bytes = 0
         self._short.set()
+
+    def _look(self) -> None:
+        if len(self._waiting) < self._ahead and self._bytes < self._ahead_bytes:
+            self._short.set()
+        else:
+            self._short.clear()
+
+
+def open_lanes(model: str, settings: Settings) -> dict[envelope.Lane, Lane]:
+    """Raises ConfigError."""
+    topics = Topics.of(settings)
+    return {name: Lane(name, topics.work(model, name), settings) for name in LANES}

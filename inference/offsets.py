@@ -1,5 +1,7 @@
 """Which offset of a partition may be committed while its records finish out of order."""
 
+from collections.abc import Iterable
+
 
 class OffsetTracker:
     """One partition, through any number of rebalances.
@@ -9,47 +11,69 @@ class OffsetTracker:
     """
 
     def __init__(self) -> None:
+        self._open: dict[int, None] = {}  # delivered under this assignment and not finished, in order
         self._running: set[int] = set()
         self._done: set[int] = set()  # finished, not yet under a committed position
         self._base: int | None = None  # first offset delivered under this assignment
         self._next = 0  # one past the last
+        self._begun = 0
 
     def assigned(self) -> None:
         """The partition is ours (again). Another worker may have moved the position meanwhile: only what is delivered
         from now on says where it stands."""
         self._base = None
+        self._open.clear()
+
+    def pass_over(self, done: Iterable[int]) -> None:
+        """These, above the position, others have finished; some may have been delivered here already."""
+        for offset in done:
+            self._done.add(offset)
+            self._open.pop(offset, None)
 
     def deliver(self, offset: int) -> bool:
-        """A record has come; within an assignment they come in order. False when it runs or ran here already."""
+        """A record has come; within an assignment they come in order. False when it runs or ran already."""
         if self._base is None:
             self._base = offset
             self._done = {done for done in self._done if done >= offset}
         self._next = offset + 1
-        if offset in self._running or offset in self._done:
+        if offset in self._done:
+            return False
+        self._open[offset] = None
+        return offset not in self._running
+
+    def start(self, offset: int) -> bool:
+        """What was delivered runs. False when it needn't: it turned out that others had finished it."""
+        if offset in self._done:
             return False
         self._running.add(offset)
+        self._begun = max(self._begun, offset + 1)
         return True
 
     def finish(self, offset: int) -> None:
-        self._running.remove(offset)
+        self._running.discard(offset)
+        self._open.pop(offset, None)
         self._done.add(offset)
 
     def abandon(self, offset: int) -> None:
         """It runs here no longer, unfinished: when it is delivered again it runs again."""
-        self._running.remove(offset)
+        self._running.discard(offset)
 
     @property
     def position(self) -> int | None:
         """The offset to commit; None while nothing was delivered under this assignment."""
         if self._base is None:
             return None
-        mine = (offset for offset in self._running if self._base <= offset < self._next)
-        return min(mine, default=self._next)
+        return next(iter(self._open), self._next)
 
     @property
     def begun(self) -> int:
-        """One past the last record that was delivered, in this assignment or one before."""
-        return self._next
+        """One past the last record that has begun, in this assignment or one before."""
+        return self._begun
+
+    @property
+    def done(self) -> set[int]:
+        """Finished here, and not under a committed position yet."""
+        return self._done
 
     def committed(self, position: int) -> None:
         """Kafka has the position: nothing below it will be delivered again."""

@@ -5,7 +5,8 @@ from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from contracts.completion import Completion
 from contracts.dead_letter import DeadLetter
@@ -16,6 +17,18 @@ from contracts.topics import Topics
 
 log = structlog.get_logger()
 EXIT_UNDELIVERED = 3
+_UNKNOWN_SECONDS = 60.0
+
+
+def _while_topics_are_unknown() -> AsyncRetrying:
+    """A broker that has just been started again doesn't know its topics for some seconds; the worker checked at its own
+    start that they exist."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(UnknownTopicOrPartitionError),
+        stop=stop_after_delay(_UNKNOWN_SECONDS),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
 
 
 def die(reason: str) -> NoReturn:
@@ -57,5 +70,7 @@ class Outbox:
         await self._publish(self._topics.dead_letters, record, record.value, headers)
 
     async def _publish(self, topic: str, record: ConsumerRecord, value: bytes | None, headers: RawHeaders) -> None:
-        delivery = await self._producer.send(topic, value, key=record.key, headers=headers)
-        await delivery
+        async for attempt in _while_topics_are_unknown():
+            with attempt:
+                delivery = await self._producer.send(topic, value, key=record.key, headers=headers)
+                await delivery

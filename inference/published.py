@@ -5,6 +5,8 @@ frames of every other mean nothing.
 """
 
 from array import array
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -13,7 +15,17 @@ from inference.answer import Answer
 from inference.engine import Finish, Prefix, Step
 
 TAKEOVER = 0  # the sequence of a frame that says: from here on only this run's frames count
-ID_TYPE = "I"  # type of the array in the header token-ids: 32 bits each
+_ID_TYPE = "I"  # 32 bits each
+
+
+def pack_ids(ids: Iterable[int]) -> bytes:
+    """The header token-ids: text, as all headers are."""
+    return b2a_base64(array(_ID_TYPE, ids).tobytes(), newline=False)
+
+
+def unpack_ids(header: bytes) -> "array[int]":
+    """Raises ValueError."""
+    return array(_ID_TYPE, a2b_base64(header))
 
 
 class Published:
@@ -25,7 +37,7 @@ class Published:
         self._owner = b""
         self._run = b""
         self._sequence = 0
-        self._token_ids: array[int] | None = array(ID_TYPE)
+        self._token_ids: array[int] | None = array(_ID_TYPE)
 
     @property
     def prefix(self) -> Prefix:
@@ -64,7 +76,7 @@ class Published:
             logprobs=choice.get("logprobs"),
         )
         self.answer.add(step)
-        ids = array(ID_TYPE, headers.get("token-ids", b""))
+        ids = unpack_ids(headers.get("token-ids", b""))
         if self._token_ids is not None:
             self._token_ids = self._token_ids + ids if len(ids) == tokens else None
 

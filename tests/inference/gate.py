@@ -77,7 +77,8 @@ class GateEngine:
 class Station:
     """A running consumer; `died` when it gave up, where the program would have ended."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, consumer: ModelConsumer) -> None:
+        self.consumer = consumer
         self.producer = producer
         self.died = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -99,10 +100,10 @@ async def open_station(
         frames = Frames(producer, ReplyAddresses(producer, topics), coalescer, readback)
         orders = Orders()
         generator = Generator(MODEL, ModelSpec(), engine, frames, orders, worker, settings.worker_stall_seconds)
-        station = Station(producer)
         consumer = ModelConsumer(
             MODEL, settings, generator, Outbox(producer, topics), room, lambda _: station.died.set(), Solitude()
         )
+        station = Station(producer, consumer)
         await consumer.start()
         station.task = asyncio.create_task(consumer.run())
         try:

@@ -127,3 +127,15 @@ async def test_steps_that_keep_coming_are_no_hang(settings: Settings, tmp_path: 
         [outcome] = await bench.log.completed(1)
         await worker.stop()
     assert outcome.completion.outcome is Outcome.SUCCEEDED
+
+
+def test_what_finished_out_of_order_is_told_as_far_as_there_is_space() -> None:
+    trail = Trail.take_over(Trail().text(10, 30, held=True, done=[9, 12, 13, 14, 20]), 10, 500, ROOM)
+    assert trail.done == [12, 13, 14, 20]
+    many = Trail(below=10_000_000_000)
+    for offset in range(9_999_990_000, 9_999_990_600, 2):
+        many.start(offset)
+    text = many.text(9_999_990_000, 9_999_999_999, held=True, done=range(9_999_990_001, 9_999_999_999, 2))
+    assert len(text) <= 4096
+    done = Trail.take_over(text, 9_999_990_000, END**2, ROOM).done
+    assert done == list(range(9_999_990_001, done[-1] + 1, 2))

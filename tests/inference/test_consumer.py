@@ -186,6 +186,7 @@ async def test_a_completion_carries_the_work_records_headers_and_its_own(setting
 
 
 async def test_work_in_flight_survives_a_rebalance_without_a_second_run_here(settings: Settings) -> None:
+    settings = settings.model_copy(update={"worker_batch_share": 0.5})
     names = keys(16)
     first, second = GateEngine(), GateEngine()
     async with open_bench(settings) as bench, AsyncExitStack() as stack:
@@ -207,6 +208,7 @@ async def test_work_in_flight_survives_a_rebalance_without_a_second_run_here(set
 
 
 async def test_partitions_that_come_back_bring_nothing_twice(settings: Settings) -> None:
+    settings = settings.model_copy(update={"worker_batch_share": 0.5})
     names = keys(16)
     first, second = GateEngine(), GateEngine()
     async with open_bench(settings) as bench, open_station(settings, first, worker="first"):
@@ -257,5 +259,5 @@ async def test_stopping_drains_and_leaves_what_takes_too_long(settings: Settings
         async with open_station(settings, again):
             await bench.log.answered(keys(3))
             await bench.until_committed(3)
-    assert again.started == ["acme:k1", "acme:k2"]
+    assert again.started == ["acme:k1"]  # the commit told that the third had finished before it
     assert orjson.dumps(bench.log.completions[0].body)

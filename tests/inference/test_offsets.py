@@ -35,6 +35,7 @@ def test_a_redelivered_record_that_runs_or_ran_here_is_not_run_again() -> None:
     tracker = OffsetTracker()
     for offset in (0, 1, 2):
         tracker.deliver(offset)
+        tracker.start(offset)
     tracker.finish(1)
     tracker.assigned()
     assert [tracker.deliver(offset) for offset in (0, 1, 2, 3)] == [False, False, False, True]
@@ -44,11 +45,35 @@ def test_a_redelivered_record_that_runs_or_ran_here_is_not_run_again() -> None:
 def test_a_run_that_another_worker_has_meanwhile_committed_does_not_pull_the_position_back() -> None:
     tracker = OffsetTracker()
     tracker.deliver(4)
+    tracker.start(4)
     tracker.assigned()
     tracker.deliver(9)  # the others committed up to 9
     tracker.finish(9)
     assert tracker.position == 10
     tracker.finish(4)
+    assert tracker.position == 10
+
+
+def test_what_only_waited_here_comes_again() -> None:
+    tracker = OffsetTracker()
+    tracker.deliver(4)
+    tracker.assigned()
+    assert tracker.deliver(4)
+    assert (tracker.position, tracker.begun) == (4, 0)
+    tracker.start(4)
+    assert tracker.begun == 5
+
+
+def test_what_others_have_finished_is_passed() -> None:
+    tracker = OffsetTracker()
+    tracker.assigned()
+    assert [tracker.deliver(offset) for offset in (5, 6)] == [True, True]
+    tracker.pass_over([6, 7, 9])
+    assert not tracker.start(6)
+    assert [tracker.deliver(offset) for offset in (7, 8, 9)] == [False, True, False]
+    tracker.finish(5)
+    assert tracker.position == 8
+    tracker.finish(8)
     assert tracker.position == 10
 
 
@@ -87,6 +112,7 @@ class TwoWorkers(RuleBasedStateMachine):
         self.cursor = 0  # next offset to be delivered to the owner
         self.committed = 0
         self.answered: set[int] = set()
+        self.waiting: set[int] = set()
         self.running: set[int] = set()
 
     @precondition(lambda self: self.ours)
@@ -94,8 +120,16 @@ class TwoWorkers(RuleBasedStateMachine):
     def deliver(self) -> None:
         if self.tracker.deliver(self.cursor):
             assert self.cursor not in self.running
-            self.running.add(self.cursor)
+            self.waiting.add(self.cursor)
         self.cursor += 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.waiting.remove(offset)
+        self.running.add(offset)
+        self.tracker.start(offset)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -119,6 +153,7 @@ class TwoWorkers(RuleBasedStateMachine):
         self.answered |= set(range(self.committed, self.committed + steps))
         self.committed += steps if commits else 0
         self.cursor = self.committed
+        self.waiting.clear()
         self.tracker.assigned()
 
     @invariant()

@@ -1,12 +1,11 @@
 """What published frames add up to: as far as an engine may go on from it."""
 
-from array import array
 from typing import Any
 
 import pytest
 
 from inference.engine import Finish
-from inference.published import ID_TYPE, Published
+from inference.published import Published, pack_ids
 from tests.support.frames import chat_chunk, text_chunk
 
 Told = tuple[dict[str, bytes], bytes]
@@ -16,7 +15,7 @@ def delta(run: str, sequence: int, text: str, position: int, tokens: int, *ids: 
     headers = {"run": run, "sequence": sequence, "position": position, "completion-tokens": tokens}
     encoded = {name: str(value).encode() for name, value in headers.items()}
     if ids:
-        encoded["token-ids"] = array(ID_TYPE, ids).tobytes()
+        encoded["token-ids"] = pack_ids(ids)
     return encoded, chat_chunk({"content": text} | more)
 
 

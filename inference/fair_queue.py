@@ -1,0 +1,89 @@
+"""Weighted fair share between tenants, in tokens: start-time fair queueing, one virtual clock for all.
+
+A tenant that wants more than its share waits behind its own work, not in front of others'. Source: Goyal, Vin, Cheng,
+"Start-time Fair Queuing", SIGCOMM 1996.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Rank = tuple[float, ...]  # lower first, within a tenant
+_REMEMBERED = 10_000  # tenants without work
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One tenant's work. `tag` is the virtual time at which its next one is due."""
+
+    weight: float
+    tag: float
+    waiting: list[tuple[Rank, int, int, object]] = field(default_factory=list)
+
+
+class FairQueue(Generic[T]):
+    """`weight` gives a tenant's share, relative to others'. Costs are tokens."""
+
+    def __init__(self, weight: Callable[[str], float]) -> None:
+        self._weight = weight
+        self._flows: dict[str, _Flow] = {}
+        self._due: list[tuple[float, int, str]] = []  # of tenants with work; what a tenant's tag no longer says is void
+        self._arrivals = count()
+        self._now = 0.0  # virtual time
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def push(self, tenant: str, item: T, cost: int, rank: Rank = ()) -> None:
+        flow = self._flows.get(tenant)
+        if flow is None:
+            flow = self._flows[tenant] = _Flow(self._weight(tenant), self._now)
+        if not flow.waiting:
+            flow.tag = max(flow.tag, self._now)  # what it left unused isn't saved up
+            self._announce(tenant, flow)
+        heapq.heappush(flow.waiting, (rank, next(self._arrivals), cost, item))
+        self._length += 1
+
+    def pop(self) -> T | None:
+        """The next one of the tenant that has had least."""
+        while self._due:
+            tag, _, tenant = heapq.heappop(self._due)
+            flow = self._flows.get(tenant)
+            if flow is None or not flow.waiting or tag != flow.tag:
+                continue
+            self._now = max(self._now, tag)
+            _, _, cost, item = heapq.heappop(flow.waiting)
+            self._length -= 1
+            self._charge(tenant, flow, cost)
+            return item  # type: ignore[return-value] # only push puts something in
+        return None
+
+    def charge(self, tenant: str, tokens: int) -> None:
+        """It took more than it said, or less."""
+        if flow := self._flows.get(tenant):
+            self._charge(tenant, flow, tokens)
+
+    def clear(self) -> None:
+        """Nothing waits any more; who had how much is remembered."""
+        for flow in self._flows.values():
+            flow.waiting.clear()
+        self._due.clear()
+        self._length = 0
+
+    def _charge(self, tenant: str, flow: _Flow, tokens: int) -> None:
+        flow.tag += tokens / flow.weight
+        if flow.waiting:
+            self._announce(tenant, flow)
+        elif len(self._flows) > _REMEMBERED:
+            self._forget()
+
+    def _announce(self, tenant: str, flow: _Flow) -> None:
+        heapq.heappush(self._due, (flow.tag, next(self._arrivals), tenant))
+
+    def _forget(self) -> None:
+        """Those without work who owe nothing are as good as new."""
+        self._flows = {name: flow for name, flow in self._flows.items() if flow.waiting or flow.tag > self._now}
