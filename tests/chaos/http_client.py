@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import orjson
 
+from contracts.errors import StillRunning
 from tests.chaos.answers import Ask, Door, Said, Told
 
 TRY_SECONDS = 6  # an ingress that says nothing for so long is given up for another
@@ -80,6 +81,7 @@ async def _chunks(answer: httpx.Response) -> list[dict[str, Any]]:
             return chunks
         if line.startswith("data: "):
             chunks.append(orjson.loads(line[6:]))
-            if "error" in chunks[-1]:
-                raise _Refused(502, line.encode())
+            if error := chunks[-1].get("error"):
+                waited = error.get("code") == StillRunning.code
+                raise _Refused(StillRunning.status if waited else httpx.codes.BAD_GATEWAY, line.encode())
     raise httpx.RemoteProtocolError("the stream ended early")

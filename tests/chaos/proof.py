@@ -1,6 +1,8 @@
 """What reached a topic since a moment: read from outside, to see whether a fault happened."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -42,8 +44,14 @@ class Window:
         except (KafkaError, OSError, TimeoutError):
             return []
 
-    def _consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()
 
     async def _read(self, consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
         consumer.assign(self._partitions)
