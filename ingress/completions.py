@@ -133,25 +133,26 @@ class _Accepted:
         raise self._still_running()
 
     async def _streamed(self) -> ASGIApp:
-        """The first frame decides the HTTP status: an error before any text is a plain error answer."""
+        """The first frame decides the HTTP status: an error before any text is a plain error answer. Where it is so
+        long in coming that heartbeats must begin, the status is 200, and an error an event."""
         frames = await self._first_frames()
-        first = frames[0]
-        if first.kind == ERROR:
+        if frames and frames[0].kind == ERROR:
             self.call.close()
-            return frame_answer(first, self.headers)
+            return frame_answer(frames[0], self.headers)
+        headers = [*self.headers, *(frame_headers(frames[0]) if frames else []), self._timing()]
         stream = AnswerStream(include_usage=self.asked.digest.include_usage)
-        headers = [*self.headers, *frame_headers(first), self._timing()]
         patience = Patience(self.heartbeat_seconds, self.wait_seconds, self._still_running())
         return EventStream(self.call, stream, frames, headers, patience)
 
     async def _first_frames(self) -> list[RawFrame]:
-        telling: list[RawFrame] = []
-        while not telling:
-            frames = await self.call.frames(self.started + self.wait_seconds)
-            if not frames:
-                raise self._still_running()
-            telling = [frame for frame in frames if frame.kind != STATE]
-        return telling
+        """None when a heartbeat is due before them. Raises StillRunning."""
+        seconds = min(self.wait_seconds, self.heartbeat_seconds)
+        while frames := await self.call.frames(self.started + seconds):
+            if telling := [frame for frame in frames if frame.kind != STATE]:
+                return telling
+        if self.call.over or seconds == self.wait_seconds:
+            raise self._still_running()
+        return []
 
     def _later(self) -> Answer:
         """202: the request is in the log, and its answer will be."""

@@ -7,12 +7,15 @@ import httpx
 import orjson
 import pytest
 
+from contracts.errors import EngineFailed
+from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from ingress.calls import MOST_HELD_BYTES
 from ingress.frame import RawFrame
 from ingress.gateway import Gateway
 from tests.support.frames import chat_answer, chat_chunk, chat_run, final_of, hear, number
 from tests.support.ingress import Api, memory_api
+from tests.support.pipeline import failure
 from tests.support.until import until
 
 CHAT = "/v1/chat/completions"
@@ -94,6 +97,18 @@ async def test_a_stream_without_news_has_heartbeats_that_no_client_minds(impatie
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert heartbeats >= 5
     assert text == "one two"
+
+
+async def test_a_stream_that_is_long_in_beginning_has_them_too(impatient: tuple[Api, Gateway]) -> None:
+    api, _ = impatient
+    api.pipeline.scenario = lambda _: []
+    async with api.http(**{"Idempotency-Key": "late"}) as http, http.stream("POST", CHAT, content=body()) as answer:
+        assert answer.status_code == 200
+        lines = answer.aiter_lines()
+        assert [await anext(lines) for _ in range(3)] == [":"] * 3
+        await api.pipeline.finish(b"acme:late", [failure(EngineFailed("It broke."), Outcome.FAILED)])
+        rest = [line async for line in lines if line.startswith("data: ")]
+    assert [orjson.loads(line.removeprefix("data: "))["error"]["code"] for line in rest] == ["engine_failed"]
 
 
 async def _until_heartbeats(answer: httpx.Response, count: int) -> int:
