@@ -13,7 +13,6 @@ from contracts.outcomes import Outcome
 class UsageKind(StrEnum):
     USAGE = "usage"
     WASTE = "waste"  # a second run after a crash: counted, never billed
-    DUPLICATE = "duplicate"  # a request that was answered without a run of its own: counted, never billed
     ADJUSTMENT = "adjustment"  # what another price makes a request cost more or less
     CREDIT = "credit"  # what somebody gave or took, with a reason
 
@@ -62,7 +61,7 @@ class UsageEvent(BaseModel):
     price_version: str = ""
     cost_nano: int = Field(0, description="nano-dollars billed")
     trace_id: str = ""
-    about: str = Field("", description="event_id of the request that a duplicate, adjustment or credit is about")
+    about: str = Field("", description="event_id of the request that an adjustment or credit is about")
     reason: str = Field("", description="why an adjustment or credit was made, in words")
 
 

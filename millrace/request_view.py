@@ -28,15 +28,19 @@ _STYLES = {"succeeded": "green", "failed": "red", "rejected": "red", "expired": 
 
 
 def show_request(rows: Sequence[Row], format_: Literal["table", "json"]) -> None:
-    """`rows`: of the ledger; its request, and the wasted runs beside it."""
+    """`rows`: of the ledger; its request, the wasted runs beside it, and what was corrected."""
     if format_ == "json":
         write_json([_record(row) for row in rows])
         return
     console = Console(highlight=False)
-    for number, row in enumerate(rows):
+    runs = [row for row in rows if row["kind"] in ("usage", "waste")]
+    for number, row in enumerate(runs):
         if number:
             console.print()
         _print(console, row)
+    for row in rows:
+        if row["kind"] in ("adjustment", "credit"):
+            console.print(Text.assemble((f"{row['kind']:<13}", "dim"), _correction(row)))
 
 
 def show_unbilled(key: RequestKey, state: RequestState, format_: Literal["table", "json"]) -> None:
@@ -78,6 +82,14 @@ def _print(console: Console, row: Row) -> None:
     console.print(_steps(row).table())
     for name, value in _facts(row):
         console.print(Text.assemble((f"{name:<13}", "dim"), value))
+
+
+def _correction(row: Row) -> str:
+    sign = "-" if row["cost_nano"] < 0 else "+"
+    prices = f", price version {row['price_version']}" if row["price_version"] else ""
+    place = f"{row['topic']} {row['partition']}.{row['offset']}"
+    said = f": {row['reason']}" if row["reason"] else ""
+    return f"{sign}${dollars(abs(row['cost_nano']))}{prices}, {row['accepted_at']:%Y-%m-%d}, {place}{said}"
 
 
 def _steps(row: Row) -> Grid:

@@ -2,9 +2,9 @@
 -- (docs/analytics.md). `kind` is among the keys: what is a request, waste or a credit is told apart afterwards.
 
 ALTER TABLE usage
-    ADD COLUMN IF NOT EXISTS `about` String COMMENT 'event_id of the request that a duplicate, adjustment or credit is about' AFTER `trace_id`,
+    ADD COLUMN IF NOT EXISTS `about` String COMMENT 'event_id of the request that an adjustment or credit is about' AFTER `trace_id`,
     ADD COLUMN IF NOT EXISTS `reason` String COMMENT 'why an adjustment or credit was made' AFTER `about`,
-    COMMENT COLUMN `kind` 'usage (one per request); waste (a second run after a crash), duplicate (answered without a run): never billed; adjustment (another price), credit',
+    COMMENT COLUMN `kind` 'usage (one per request); waste (a second run after a crash), never billed; adjustment (another price), credit',
     COMMENT COLUMN `event_time` 'when the outcome was recorded in Kafka; of an adjustment, that of the request it corrects',
     COMMENT COLUMN `operation` 'chat or text_completion; empty for a credit without a request',
     ADD PROJECTION IF NOT EXISTS daily

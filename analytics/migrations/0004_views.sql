@@ -16,7 +16,6 @@ CREATE VIEW IF NOT EXISTS cost_daily
     `cost_dollars` Decimal(38, 9) COMMENT 'the same in dollars, exact',
     `adjusted_nano` Int64 COMMENT 'what other prices make of it (millrace reprice); part of the cost',
     `credited_nano` Int64 COMMENT 'credits, below zero; part of the cost',
-    `duplicates` UInt64 COMMENT 'requests that were answered without a run of their own',
     `waste_runs` UInt64 COMMENT 'second runs after crashes, never billed',
     `waste_tokens` UInt64 COMMENT 'tokens of these, in and out',
     `engine_us` UInt64 COMMENT 'engine time of requests, microseconds'
@@ -31,7 +30,6 @@ AS SELECT
     toDecimal128(sum(n_nano), 9) / 1000000000 AS cost_dollars,
     sumIf(n_nano, kind = 'adjustment') AS adjusted_nano,
     sumIf(n_nano, kind = 'credit') AS credited_nano,
-    sumIf(n, kind = 'duplicate') AS duplicates,
     sumIf(n, kind = 'waste') AS waste_runs,
     sumIf(n_prompt + n_completion, kind = 'waste') AS waste_tokens,
     sumIf(n_engine_us, kind = 'usage') AS engine_us

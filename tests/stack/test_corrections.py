@@ -77,6 +77,11 @@ async def test_a_reprice_and_credits_and_all_adds_up(data_dir: Path, key: str, t
         "prompt_tokens": before["prompt_tokens"],
     }
 
+    told = await millrace(data_dir, "request", key, "--tenant", TENANT)
+    assert "-$2.500000000" in told.out, told
+    assert "a bad day" in told.out
+    assert ", price version dearer, " in told.out
+
     reconciled = await millrace(data_dir, "reconcile", "--until", "0s", "--format", "json")
     assert reconciled.status == 0, reconciled
     rebuilt = await millrace(data_dir, "rebuild")

@@ -51,7 +51,7 @@ async def audit(bootstrap: str, topics_prefix: str = "") -> Audit:
         event = UsageEvent.model_validate_json(record.value)
         if event.kind is UsageKind.WASTE:
             found.waste.append(event)
-        else:
+        elif event.kind is UsageKind.USAGE:
             known = found.usage[f"{event.tenant}:{event.idempotency_key}"].setdefault(event.event_id, event)
             assert known == event, "one event id, two contents"
     return found
