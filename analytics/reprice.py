@@ -7,7 +7,7 @@ for keeps its cost. Blocking.
 
 # ruff: noqa: S608 - our own words; what is asked for travels as parameters
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,12 +20,12 @@ from contracts.usage import UsageEvent, UsageKind, adjustment_id
 
 _BILLED = ", ".join(f"'{outcome.value}'" for outcome in Outcome if outcome.billed)
 _SINCE, _UNTIL = (f"fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')" for name in ("since", "until"))
-_PERIOD = f"event_time >= {_SINCE} AND event_time < {_UNTIL}"
+PERIOD = f"event_time >= {_SINCE} AND event_time < {_UNTIL}"
 _DAYS = f"""
 SELECT model, model_version, toDate(event_time) AS day FROM usage
-WHERE kind = 'usage' AND {_PERIOD} GROUP BY model, model_version, day
+WHERE kind IN ('usage', 'waste') AND {PERIOD} GROUP BY model, model_version, day
 """
-_PRICES = """
+PRICES = """
 SELECT
     p.1 AS model, p.2 AS model_version, toDate(p.3) AS day, 1 AS priced,
     p.4 AS input, p.5 AS cached_input, p.6 AS output, p.7 AS request
@@ -37,29 +37,29 @@ FROM (
 )
 """
 # contracts.prices.Price.cost, in 128 bits
-_COST = f"""
+COST = f"""
 if(outcome IN ({_BILLED}), request + toInt64(intDiv(
     toInt128(toInt64(prompt_tokens) - toInt64(cached_tokens)) * input + toInt128(cached_tokens) * cached_input
     + toInt128(completion_tokens) * output + 500000, 1000000)), 0)
 """
 _ROWS = f"""
-SELECT *, toDate(event_time) AS day FROM usage WHERE kind IN ('usage', 'adjustment') AND {_PERIOD}
+SELECT *, toDate(event_time) AS day FROM usage WHERE kind IN ('usage', 'adjustment') AND {PERIOD}
 """
 _DIFFERENCES = f"""
 SELECT
     tenant, countIf(kind = 'usage'), countIf(kind = 'usage' AND priced = 0), sum(cost_nano),
-    sum(multiIf(priced = 0, cost_nano, kind = 'usage', {_COST}, 0))
-FROM ({_ROWS}) AS rows LEFT JOIN ({_PRICES}) AS prices USING (model, model_version, day)
+    sum(multiIf(priced = 0, cost_nano, kind = 'usage', {COST}, 0))
+FROM ({_ROWS}) AS rows LEFT JOIN ({PRICES}) AS prices USING (model, model_version, day)
 GROUP BY tenant ORDER BY tenant
 """
 _ADJUSTED = f"""
 SELECT about AS event_id, sum(cost_nano) AS so_far, count() AS times FROM usage
-WHERE kind = 'adjustment' AND {_PERIOD} GROUP BY about
+WHERE kind = 'adjustment' AND {PERIOD} GROUP BY about
 """
 _CHANGED = f"""
 SELECT * EXCEPT (priced, input, cached_input, output, request, so_far, day),
-    {_COST} - cost_nano - so_far AS difference
-FROM ({_ROWS}) AS rows INNER JOIN ({_PRICES}) AS prices USING (model, model_version, day)
+    {COST} - cost_nano - so_far AS difference
+FROM ({_ROWS}) AS rows INNER JOIN ({PRICES}) AS prices USING (model, model_version, day)
 LEFT JOIN ({_ADJUSTED}) AS adjusted USING (event_id)
 WHERE kind = 'usage' AND difference != 0
 """
@@ -115,21 +115,31 @@ class Repricing:
         )
 
     def _parameters(self, client: Client, since: datetime, until: datetime) -> dict[str, Any]:
-        period = {"since": utc_ms(since), "until": utc_ms(until)}
-        groups = client.query(_DAYS, parameters=period).result_rows
-        found = [(*group, price) for group in groups if (price := self._price(*group))]
-        return period | {
-            "models": [row[0] for row in found],
-            "versions": [row[1] for row in found],
-            "days": [row[2].isoformat() for row in found],
-            "inputs": [row[3].input for row in found],
-            "cached": [row[3].cached_input for row in found],
-            "outputs": [row[3].output for row in found],
-            "requests": [row[3].request for row in found],
-        }
+        return price_parameters(client, self.prices.find, since, until)
 
-    def _price(self, model: str, model_version: str, day: date) -> Price | None:
-        return self.prices.find(model, model_version, utc_ms(datetime(day.year, day.month, day.day, tzinfo=UTC)))
+
+Find = Callable[[str, str, int], Price | None]  # by model, version and time, UTC ms
+
+
+def price_parameters(client: Client, find: Find, since: datetime, until: datetime) -> dict[str, Any]:
+    """For PERIOD, and for PRICES: the prices of all models, versions and days that the period has. Blocking. Raises
+    ClickHouseError."""
+    period = {"since": utc_ms(since), "until": utc_ms(until)}
+    groups = client.query(_DAYS, parameters=period).result_rows
+    found = [(*group, price) for group in groups if (price := find(group[0], group[1], _midnight(group[2])))]
+    return period | {
+        "models": [row[0] for row in found],
+        "versions": [row[1] for row in found],
+        "days": [row[2].isoformat() for row in found],
+        "inputs": [row[3].input for row in found],
+        "cached": [row[3].cached_input for row in found],
+        "outputs": [row[3].output for row in found],
+        "requests": [row[3].request for row in found],
+    }
+
+
+def _midnight(day: date) -> int:
+    return utc_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
 
 
 # What an adjustment has from its request: whose it was and what for; no tokens and no times, which count once.

@@ -24,6 +24,7 @@ from millrace.commands import (
     reprice,
     request,
     route,
+    savings,
     services,
     sql,
     topics,
@@ -43,6 +44,7 @@ app.command()(replay.replay)
 app.command()(cost.cost)
 app.command()(reprice.reprice)
 app.command()(credit.credit)
+app.command()(savings.savings)
 app.command()(request.request)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
