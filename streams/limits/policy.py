@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from streams.limits.account import TENANT, Charge, Whose
 from streams.limits.measures import MEASURES, Measure
 
-_MOST_REMEMBERED = 20_000  # callers
+_MOST_REMEMBERED = 5_000  # callers
 _log = structlog.get_logger()
 
 Kind = tuple[bool, bool, bool]  # whether it looks at the user, the feature, the API key

@@ -231,3 +231,20 @@ def test_counts_of_a_day_are_forgotten_when_it_is_over() -> None:
         world.now += TTL_MS
         ask_many(world, 1, f"later{number}-")
     assert not any(key.startswith(b"u\0") for key in table.entries)
+
+
+def test_state_of_an_older_release_is_read() -> None:
+    """It had one bucket a tenant, and reservations of tokens alone."""
+    world = world_under()
+    ask_many(world, 1)
+    table = world.tables["tenants", 0].entries
+    [key] = [key for key in table if key.startswith(b"r\0")]
+    table[b"t\0acme"] = b"\x01" + orjson.dumps([600_000, world.now, 0, -1, 0, "", [1, 2, 3, 4, 5]])
+    table[key] = b"\x01" + orjson.dumps([0, NEED, world.now, world.now + TTL_MS, 0])
+    world.positions["admitted", 0] = 0
+    world.settle_down()
+    first, again = work_records(world)
+    assert (again.value, text(again, "reserved-tokens")) == (first.value, str(NEED))
+    finish_all(world)
+    assert usage(world, tenant="acme") == {}
+    assert ask_many(world, 1, "more") == 1
