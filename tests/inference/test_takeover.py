@@ -1,25 +1,29 @@
 """A stream survives its worker: the next one goes on from what was published, where a model would say other words."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from contracts.frames import Frame, FrameKind
-from contracts.settings import Settings
+from contracts.settings import EngineName, Settings
+from inference.engine import Finish, Job, Step
 from ingress.frame import RawFrame
 from ingress.stream import AnswerStream
 from millrace.service_process import ServiceProcess
+from tests.inference.gate import open_station
 from tests.inference.harness import Bench, open_bench, worker_process, write_routes
 from tests.inference.harness import Outcome as Ended
 from tests.inference.jobs import chat
 from tests.support.frames import Heard, hear
 
 pytestmark = pytest.mark.broker
-TOKENS = 60
+TOKENS = 100
 STREAMS = 12
 
 
@@ -39,9 +43,6 @@ class Two:
         await self.first.stop()
         await self.second.start()
 
-    async def join(self) -> None:
-        await self.second.start()
-
     async def freeze(self) -> None:
         self.signal_first(signal.SIGSTOP)
         await self.second.start()
@@ -51,7 +52,7 @@ class Two:
         os.kill(self.first.pid, number)
 
 
-@pytest.mark.parametrize("fault", [Two.kill, Two.terminate, Two.join, Two.freeze])
+@pytest.mark.parametrize("fault", [Two.kill, Two.terminate, Two.freeze])
 async def test_what_a_client_was_sent_is_how_the_answer_begins(
     settings: Settings, tmp_path: Path, fault: Callable[[Two], Awaitable[None]]
 ) -> None:
@@ -64,7 +65,7 @@ async def test_what_a_client_was_sent_is_how_the_answer_begins(
         for number, name in enumerate(names):
             body = chat(f"{number}", max_tokens=TOKENS, stream=True, temperature=0.7)
             await bench.put(name, body, claim=f"0.{number}")
-        await bench.log.until(lambda: all(len(bench.log.frames_of(name)) >= 5 for name in names))
+        await bench.log.until(lambda: len(bench.log.frames) >= 3 * STREAMS)
         await fault(two)
         if fault is Two.freeze:
             await bench.log.completed(1)
@@ -73,7 +74,7 @@ async def test_what_a_client_was_sent_is_how_the_answer_begins(
         await bench.put("acme:last", claim="0.99")
         await bench.log.answered(["acme:last"], seconds=60)
         await two.second.stop()
-        if fault in (Two.join, Two.freeze):
+        if fault is Two.freeze:
             await two.first.stop()
     for name in names:
         answer = next(one for one in bench.log.completions if one.key == name)
@@ -82,6 +83,63 @@ async def test_what_a_client_was_sent_is_how_the_answer_begins(
         assert answer.completion.completion_tokens == TOKENS == len(answer.text.split())
         assert answer.completion.position == len(answer.text)
     assert went_on(bench, names)
+
+
+class TalkEngine:
+    """Says two words of its own of each answer, and the rest when the test lets it."""
+
+    name: EngineName = "synthetic"
+    capacity: int | None = None
+
+    def __init__(self, voice: str) -> None:
+        self._voice = voice
+        self._go_on = asyncio.Event()
+        self.jobs: list[Job] = []
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def continues(self, job: Job) -> bool:  # noqa: ARG002
+        return True
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        self.jobs.append(job)
+        begun = job.prefix.tokens if job.prefix else 0
+        for number in range(begun, 6):
+            if number == begun + 2:
+                await self._go_on.wait()
+            yield Step(f"{self._voice}{number} ", 1, Finish("stop", 1, 6) if number == 5 else None)
+
+
+async def test_streams_whose_partition_moves_go_on_at_the_other_and_end_here(settings: Settings) -> None:
+    first, second = TalkEngine("a"), TalkEngine("b")
+    names = [f"acme:k{number}" for number in range(8)]
+    async with open_bench(settings) as bench, AsyncExitStack() as stack:
+        await stack.enter_async_context(open_station(settings, first, worker="first"))
+        for number, name in enumerate(names):
+            await bench.put(name, chat(f"{number}", stream=True), partition=number % 4, claim=f"0.{number}")
+        await bench.log.until(lambda: all(said(bench, name) == 2 for name in names))
+        await stack.enter_async_context(open_station(settings, second, worker="second"))
+        await bench.log.until(lambda: sum(said(bench, name) == 4 for name in names) == 4)
+        first.go_on()
+        second.go_on()
+        await bench.log.answered(names)
+        await bench.until_committed(8)
+    assert len(bench.log.completions) == 8
+    assert sorted(one.text for one in bench.log.completions) == 4 * ["a0 a1 a2 a3 a4 a5 "] + 4 * ["a0 a1 b2 b3 b4 b5 "]
+    for answer in bench.log.completions:
+        heard = client(bench, answer.key, answer)
+        assert (heard.error, heard.text, answer.completion.completion_tokens) == (None, answer.text, 6)
+    assert {job.prefix.text for job in second.jobs if job.prefix} == {"a0 a1 "}
+
+
+def said(bench: Bench, name: str) -> int:
+    """Words published."""
+    return max((frame.completion_tokens for _, frame in bench.log.frames_of(name)), default=0)
 
 
 def client(bench: Bench, name: str, answer: Ended) -> Heard:
