@@ -43,7 +43,7 @@ class Cancel(_FromClient):
 
 
 class Leave(_FromClient):
-    """Hear no more of this `ref`."""
+    """Hear no more of this `ref`, as if its connection were lost."""
 
     type: Literal["leave"]
 

@@ -1,9 +1,12 @@
 """What a WebSocket's client began: each its own task, all writing through one door."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
+from starlette.websockets import WebSocketDisconnect
 from ulid import ULID
 
 from contracts.api_keys import ApiKey
@@ -42,8 +45,10 @@ class WsStreams:
         ce_id = str(ULID())
         key = RequestKey(self.caller.tenant, _name(asked.key, described.digest.fingerprint))
         headers = {name.lower().encode(): value.encode() for name, value in asked.headers.items()}
-        record = envelope(self.caller, described, headers, gateway.origin(ce_id, RequestType.REQUEST))
-        with gateway.calls.open(key.encode(), ce_id) as call:
+        way = gateway.on_disconnect(headers, described.digest)
+        with gateway.calls.open(key.encode(), ce_id) as call, _attended(call):
+            origin = gateway.origin(ce_id, RequestType.REQUEST) | gateway.tells_when_gone(call, ce_id, way)
+            record = envelope(self.caller, described, headers, origin)
             await gateway.ask(call, orjson.dumps(asked.body | {"stream": True}), record)
             await self.door.say(wire.accepted(key.idempotency_key))
             await self._tell(call, AnswerStream(include_usage=described.digest.include_usage, wire=wire))
@@ -52,7 +57,7 @@ class WsStreams:
         wire = WsWire(asked.ref)
         after = EventId.parse(asked.after) if asked.after else START
         wanted = Resumption(self._key(asked.key), after, asked.include_usage)
-        with self.gateway.calls.enter(Following(self.gateway, wanted.key)) as call:
+        with self.gateway.calls.enter(Following(self.gateway, wanted.key)) as call, _attended(call):
             try:
                 stream = await follow(self.gateway, call, wanted, wire)
             except Refused as refusal:
@@ -86,6 +91,17 @@ class WsStreams:
                 await self.door.say(said)
             if call.lagging and isinstance(call, Following) and not stream.closed:
                 await call.listen_again()
+
+
+@contextmanager
+def _attended(call: Call) -> Iterator[None]:
+    """Whoever leaves before the end has hung up."""
+    try:
+        yield
+    except (asyncio.CancelledError, WebSocketDisconnect):
+        if call.on_hang_up is not None:
+            call.on_hang_up()
+        raise
 
 
 def _name(key: str | None, fingerprint: str) -> str:

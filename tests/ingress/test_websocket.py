@@ -11,13 +11,15 @@ import jsonschema
 import orjson
 import pytest
 
+from contracts.envelope import RequestType
 from contracts.errors import RateLimited
 from contracts.outcomes import Outcome
+from contracts.settings import Settings
 from ingress.calls import MOST_HELD_BYTES
 from ingress.frame import RawFrame
 from millrace.docgen.schemas import schema_documents
 from tests.support.frames import chat_answer, chat_chunk, chat_run, final_of, number
-from tests.support.ingress import Api
+from tests.support.ingress import Api, memory_api
 from tests.support.pipeline import Asked, failure
 
 pytest.importorskip("websockets", reason="a new dependency: `make test` installs it")
@@ -176,6 +178,23 @@ async def test_a_ref_in_use_is_refused_and_free_again_after_leave(api: Api) -> N
         client.said.clear()
         await client.say(type="follow", ref="a", key="never-asked")
         assert (await client.end("a"))[-1]["status"] == 404
+
+
+@pytest.mark.parametrize("leave", [True, False])
+async def test_who_leaves_has_hung_up(leave: bool) -> None:
+    async with memory_api(Settings(ingress_return_seconds=0.05)) as (api, _):
+        api.pipeline.scenario = lambda _: []
+        async with connected(api) as client:
+            headers = {"Millrace-On-Disconnect": "drain"}
+            await client.say(type="create", ref="a", key=new_key(), body=body(), headers=headers)
+            await client.next()
+            if leave:
+                await client.say(type="leave", ref="a")
+                await api.pipeline.seen(2)
+        asked = await api.pipeline.seen(2)
+    told = asked[1].envelope
+    assert (told.ce_type, told.on_disconnect) == (RequestType.LEAVE, "drain")
+    assert told.caller == asked[0].envelope.caller
 
 
 async def test_no_key_no_connection(api: Api) -> None:
