@@ -1,6 +1,7 @@
 """Streaming clients that cost almost nothing: a socket each, and a count of what came."""
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ class _Client(asyncio.Protocol):
         if not self._begun:
             self._begun = True
             counter.begun += 1
+            if not data.startswith(b"HTTP/1.1 200 "):
+                sys.exit(f"A stream was refused: {data.decode(errors='replace')}")
         counter.events += data.count(b"\ndata: ")
         counter.done += data.count(b"data: [DONE]")
         counter.heartbeats += data.count(b"\n:\n") + data.startswith(b":\n")
