@@ -14,6 +14,7 @@ from ingress.rate_limits import rate_limit_headers
 
 RawHttpHeaders = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
+_PATIENCE_MS = 60_000  # OpenAI's SDK waits no longer, but tries again sooner, in vain, unless it is told not to
 _CANCELLED = Outcome.CANCELLED.encode()
 
 
@@ -60,6 +61,8 @@ def frame_headers(frame: RawFrame) -> RawHttpHeaders:
         headers.append((b"idempotent-replayed", b"true"))
     if retry_after_ms := frame.number("retry-after-ms"):
         headers += [retry_after(retry_after_ms / 1000), (b"retry-after-ms", b"%d" % retry_after_ms)]
+        if retry_after_ms > _PATIENCE_MS:
+            headers.append((b"x-should-retry", b"false"))
     if rate_limits := frame.headers.get("rate-limits"):
         headers += rate_limit_headers(rate_limits)
     return headers

@@ -34,3 +34,8 @@ def test_a_frames_limits_become_openais_headers() -> None:
         b"retry-after": b"2",
         b"retry-after-ms": b"1234",
     }
+
+
+def test_what_takes_longer_than_an_sdk_waits_isnt_to_be_tried_again() -> None:
+    assert dict(frame_headers(RawFrame({"retry-after-ms": b"60001"}, b"")))[b"x-should-retry"] == b"false"
+    assert b"x-should-retry" not in dict(frame_headers(RawFrame({"retry-after-ms": b"60000"}, b"")))
