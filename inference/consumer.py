@@ -14,7 +14,7 @@ from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import Topics
-from inference.claims import Claims, Place
+from inference.claims import Claims
 from inference.engine import AttemptsExhausted, EngineDied, EngineStalled
 from inference.generation import Assignment, Generator
 from inference.holding import Holding
@@ -181,7 +181,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         record = ticket.record
         try:
             assignment = Assignment.parse(record, ticket.deadline)
-            completion, body = await self._attempt(assignment, ticket.place)
+            completion, body = await self._attempt(assignment, ticket)
         except AttemptsExhausted as error:
             await self._give_up(record, error)
         except InvalidRequest as error:
@@ -217,29 +217,29 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=Outcome.FAILED)
         await self._outbox.complete(record, completion, body)
 
-    async def _attempt(self, assignment: Assignment, place: Place) -> tuple[Completion, bytes]:
+    async def _attempt(self, assignment: Assignment, ticket: Ticket) -> tuple[Completion, bytes]:
         """Runs it as its past asks for. Raises AttemptsExhausted, and what the generator raises but for a hang."""
-        tried = self._holding.tries(place)
+        tried = self._holding.tries(ticket.place)
         if tried >= self._settings.worker_max_attempts:
             raise self._exhausted()
         if tried == self._settings.worker_max_attempts - 1:
             async with self._solitude.alone():
-                await self._holding.mark_start(place)
-                return await self._try(assignment, place, tried)
+                await self._holding.mark_start(ticket.place)
+                return await self._try(assignment, ticket, tried)
         await self._solitude.enter()
         try:
             if tried:
-                await self._holding.mark_start(place)
-            return await self._try(assignment, place, tried)
+                await self._holding.mark_start(ticket.place)
+            return await self._try(assignment, ticket, tried)
         finally:
             self._solitude.leave()
 
-    async def _try(self, assignment: Assignment, place: Place, tried: int) -> tuple[Completion, bytes]:
+    async def _try(self, assignment: Assignment, ticket: Ticket, tried: int) -> tuple[Completion, bytes]:
         """Again when it hangs, until its tries are spent."""
-        again = self._holding.may_have_begun(place)
+        again = self._holding.may_have_begun(ticket.place)
         for attempt in range(tried + 1, self._settings.worker_max_attempts + 1):
             try:
-                return await self._generator.run(assignment, again=again)
+                return await self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
             except EngineStalled as error:
                 again = True
                 log.warning("A request hung.", key=assignment.name, attempt=attempt, error=error.message)

@@ -23,6 +23,7 @@ from inference.chunks import Chunks
 from inference.deltas import DeltaStream
 from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Step
 from inference.engine_time import SharedClock
+from inference.first_token import FirstTokenTime
 from inference.frames import Frames
 from inference.orders import Order, Orders
 from inference.stall import StallWatch
@@ -101,15 +102,19 @@ class Generator:
         self._stall_seconds = stall_seconds
         self._runs = count(1)
         self._clock = SharedClock()
+        self._first_token = FirstTokenTime()
 
-    async def run(self, assignment: Assignment, *, again: bool = False) -> tuple[Completion, bytes]:
-        """The request's outcome, whatever happens to it; `again`, when it may have been run before: then a stream goes
-        on where that left it. Raises EngineDied, EngineStalled when it hung, and KafkaError; closes the engine's job
-        when cancelled."""
+    async def run(
+        self, assignment: Assignment, *, again: bool = False, others_wait: bool = False
+    ) -> tuple[Completion, bytes]:
+        """The request's outcome, whatever happens to it. `again`, when it may have been run before: then a stream goes
+        on where that left it. `others_wait`, when room for what comes too late would be somebody's loss.
+
+        Raises EngineDied, EngineStalled when it hung, and KafkaError; closes the engine's job when cancelled."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         try:
             with self._orders.of(assignment.work.claim) as order:
-                body = await self._generate(assignment, run, order, again=again)
+                body = await self._generate(assignment, run, order, again=again, others_wait=others_wait)
         except (EngineDied, EngineStalled, KafkaError):
             raise
         except DeadlineExceeded as error:
@@ -129,7 +134,9 @@ class Generator:
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         return self._ended(run, Outcome.FAILED, error), error.body()
 
-    async def _generate(self, assignment: Assignment, run: Run, order: Order, *, again: bool) -> bytes:
+    async def _generate(
+        self, assignment: Assignment, run: Run, order: Order, *, again: bool, others_wait: bool
+    ) -> bytes:
         work = assignment.work
         job = assignment.job()
         chunks = Chunks(
@@ -144,7 +151,7 @@ class Generator:
             if again:
                 job = await self._take_over(assignment, job, run, run.deltas)
         if not (run.answer.tokens or order.aborted):
-            _check_deadline(job, run)
+            _check_deadline(job, run.started_at + (self._first_token.likely_most_ms if others_wait else 0))
         if not (run.answer.finish or order.aborted):
             await self._work(job, run, order)
         if not run.answer.finish:
@@ -190,6 +197,7 @@ class Generator:
                         run.answer.add(step)
                         if run.first_token_at is None and step.tokens:
                             run.first_token_at = _first_token_at(run, step)
+                            self._first_token.add(run.first_token_at - run.started_at)
                         if run.deltas and not (order.aborted or order.drained):
                             watch.pause()  # Kafka may take its time
                             await self._frames.coalescer.add(run.deltas, step)
@@ -264,9 +272,9 @@ def _as_far_as_it_got(job: Job, answer: Answer) -> Finish:
     return Finish(CANCELLED, job.prompt_estimate if answer.tokens else 0, answer.tokens)
 
 
-def _check_deadline(job: Job, run: Run) -> None:
+def _check_deadline(job: Job, begins_at: float) -> None:
     """Before it touches the engine. Raises DeadlineExceeded."""
-    if job.deadline is not None and run.started_at > job.deadline:
+    if job.deadline is not None and begins_at > job.deadline:
         raise DeadlineExceeded("The request's deadline passed before it could start.")
 
 
