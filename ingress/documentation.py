@@ -16,8 +16,9 @@ from ingress.schemas import ChatCompletion, ErrorResponse, FeedbackReceipt, Heal
 
 DESCRIPTION = (
     "OpenAI-compatible inference on a durable log: accepted once, answered once, billed once. Repeat a request with "
-    "the same `Idempotency-Key` and it is answered by the one run that it had, finished or not. Errors are OpenAI's "
-    "error object."
+    "the same `Idempotency-Key` and it is answered by the one run that it had, finished or not. A stream "
+    "that broke goes on with its `Last-Event-ID`; many share one connection on the WebSocket `/v1/ws`. Errors are "
+    "OpenAI's error object."
 )
 
 

@@ -46,7 +46,10 @@ class _Session:
     async def run(self) -> None:
         try:
             while not self._gateway.draining:
-                await self._take(await self._connection.receive_text())
+                message = await self._connection.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                await self._take(message.get("text") or message.get("bytes") or b"")
             await self._connection.close(_GOING_AWAY)
         except WebSocketDisconnect:
             pass
@@ -56,7 +59,7 @@ class _Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, text: str) -> None:
+    async def _take(self, text: str | bytes) -> None:
         try:
             message = ClientMessage.model_validate_json(text).root
         except ValidationError as error:
