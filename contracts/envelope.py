@@ -44,6 +44,9 @@ class Envelope(HeaderModel):
     deadline: int | None = Field(None, ge=0, description="UTC ms after which it must not start")
     max_cost: int | None = Field(None, ge=0, description="cost ceiling for routing, nano-dollars")
     reply_to: str | None = Field(None, max_length=300, description="topic/partition, or topic")
+    redrive: str | None = Field(
+        None, max_length=64, description="<partition>.<offset> of a claim that failed: lets its key run once more"
+    )
     traceparent: str = Field("", max_length=128, description="W3C trace context")
     caller: str = Field("", max_length=64, description="one that waits, and says by a leave when it hangs up")
     on_disconnect: OnDisconnect | None = Field(None, description="of a leave: what becomes of it when all have left")

@@ -1,24 +1,22 @@
-"""Dead letters as operators see them: found, sent to where they came from again, or set aside.
+"""Dead letters as operators see them: found, and marked when something was done about them.
 
 `dead-letters` is a log and keeps everything; what was done about a letter is a record on the compacted topic
-`dead-letters-handled`. A letter is redriven first and marked after: when that is interrupted it may be redriven twice,
-which its identity makes harmless, and is never forgotten.
+`dead-letters-handled`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from time import time_ns
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from contracts.catalogue import load_catalogue
 from contracts.dead_letter import HEADER_PREFIX, DeadLetter, Handled
 from contracts.errors import InvalidRequest, StackError
 from contracts.headers import RawHeaders
 from contracts.kafka import client_options, header, producer_options
 from contracts.settings import Settings
-from contracts.topics import GROWTH_BYTES, Topics, all_topics
+from contracts.topics import Topics
 from millrace.topic_admin import kafka_admin
 
 Action = Literal["redriven", "dropped"]
@@ -40,6 +38,11 @@ class Letter:
     def headers(self) -> RawHeaders:
         """As the record had them where it came from."""
         return [(name, value) for name, value in self.record.headers if not name.startswith(HEADER_PREFIX)]
+
+    @property
+    def outcome(self) -> str:
+        """How its client was answered; empty when it wasn't."""
+        return self.why.dead_letter_outcome if self.why else ""
 
     @property
     def tenant(self) -> str:
@@ -91,54 +94,18 @@ async def find_letters(settings: Settings, wanted: Filter) -> list[Letter]:
     return found
 
 
-async def redrive(settings: Settings, letters: Iterable[Letter], told: Callable[[Letter, str], None]) -> int:
-    """Puts each record, as it was, on the topic that it came from; returns how many. `told` hears why one stays."""
-    known = {spec.name for spec in all_topics(settings, load_catalogue(settings.routes_file))}
-    options = producer_options(settings) | {"max_request_size": settings.max_body_bytes + GROWTH_BYTES}
-    count = 0
-    async with AIOKafkaProducer(**options) as producer:
-        for letter in letters:
-            if obstacle := _obstacle(letter, known):
-                told(letter, obstacle)
-                continue
-            await _send_back(producer, letter)
-            await _mark(producer, settings, letter, "redriven")
-            count += 1
-    return count
-
-
 async def drop(settings: Settings, letters: Iterable[Letter]) -> int:
     """Marks them handled; the log keeps them. Returns how many."""
     count = 0
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         for letter in letters:
-            await _mark(producer, settings, letter, "dropped")
+            await mark(producer, settings, letter, "dropped")
             count += 1
     return count
 
 
-def _obstacle(letter: Letter, known: set[str]) -> str:
-    why = letter.why
-    if why is None:
-        return "its headers don't say where it came from"
-    if why.dead_letter_topic not in known:
-        return f"topic {why.dead_letter_topic} is none of ours"
-    if why.dead_letter_outcome:
-        return f"its client was answered ({why.dead_letter_outcome}) and its key keeps that answer; ask under a new key"
-    return ""
-
-
-async def _send_back(producer: AIOKafkaProducer, letter: Letter) -> None:
-    """By its key, as every writer here partitions; a record without one to where it lay."""
-    why, record = letter.why, letter.record
-    assert why is not None
-    partition = None if record.key is not None else why.dead_letter_partition
-    await producer.send_and_wait(
-        why.dead_letter_topic, record.value, key=record.key, headers=letter.headers, partition=partition
-    )
-
-
-async def _mark(producer: AIOKafkaProducer, settings: Settings, letter: Letter, action: Action) -> None:
+async def mark(producer: AIOKafkaProducer, settings: Settings, letter: Letter, action: Action) -> None:
+    """Handled: it is no longer open."""
     value = Handled(action=action, at=time_ns() // 1_000_000).model_dump_json().encode()
     await producer.send_and_wait(Topics.of(settings).dead_letters_handled, value, key=letter.id.encode())
 

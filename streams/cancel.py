@@ -43,7 +43,7 @@ class Cancel:
         left = entry._replace(callers=tuple(caller for caller in entry.callers if caller != envelope.caller))
         order = _ORDERS.get(envelope.on_disconnect or "")
         if order is None or left.kept or left.callers or left.order is ControlType.ABORT:
-            return Decision(left, [])
+            return Decision(left, [self._order(record, left)] if left.order else [])  # a caller of that name came back
         ordered = left._replace(order=order)
         return Decision(ordered, [self._order(record, ordered)])
 

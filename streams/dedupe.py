@@ -101,7 +101,8 @@ class Dedupe:
 
     def _may_claim(self, entry: Entry, record: Record) -> bool:
         """What stands before the claim was decided before it, and comes again after a crash: it takes no key back."""
-        return record.offset > entry.claim.offset and entry.claimable(record.timestamp, self._window_ms)
+        redrives = (header(record.headers, "redrive") or b"").decode()
+        return record.offset > entry.claim.offset and entry.claimable(record.timestamp, self._window_ms, redrives)
 
     def _join(self, entry: Entry, record: Record, address: str, outputs: list[Output]) -> Decision:
         joined = entry.with_waiter(address)

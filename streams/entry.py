@@ -14,6 +14,7 @@ from contracts.outcomes import Outcome
 from streams.records import Output
 
 VERSION = b"\x01"
+_MAKE_ROOM = (Outcome.REJECTED, Outcome.FAILED)
 MAX_WAITERS = 64
 MAX_CALLERS = 64  # whose leaving is followed; with more of them the request runs on in any case
 _ACCEPTED_AT = re.compile(rb'\x01\["(?:[^"\\]|\\.)*",\d+,\d+,(-?\d+),', re.DOTALL)  # in version 1
@@ -59,16 +60,19 @@ class Entry(NamedTuple):
     callers: tuple[str, ...] = ()  # who wait, and will say when they leave
     kept: bool = False  # somebody asked who need not wait
     order: ControlType | None = None  # what the workers were told last
-    previous: "Entry | None" = None  # turned away before: kept for a replay of what it published
+    previous: "Entry | None" = None  # turned away or failed before: kept for a replay of what it published
 
     @property
     def addresses(self) -> list[str]:
         return [self.reply_to, *self.waiters]
 
-    def claimable(self, at: int, window_ms: int) -> bool:
-        """Whether a new record may take the key: the window has passed, or what ended was turned away unrun."""
-        turned_away = self.answer is not None and not self.answer.outcome.stored
-        return turned_away or at >= self.accepted_at + window_ms
+    def claimable(self, at: int, window_ms: int, redrives: str | None) -> bool:
+        """Whether a new record may take the key: the window has passed, what ended was turned away unrun, or it failed
+        and this record redrives it."""
+        outcome = self.answer and self.answer.outcome
+        turned_away = outcome is not None and not outcome.stored
+        redriven = outcome is Outcome.FAILED and redrives == str(self.claim)
+        return turned_away or redriven or at >= self.accepted_at + window_ms
 
     def with_waiter(self, address: str) -> Self | None:
         """None when too many wait already."""
@@ -92,9 +96,9 @@ class Entry(NamedTuple):
         return None
 
     def after(self, before: Self | None) -> Self:
-        """Take the key from one that was turned away, whose frames and usage event may have died in a crash."""
-        turned_away = before is not None and before.answer is not None and not before.answer.outcome.stored
-        return self._replace(previous=before._replace(previous=None)) if before and turned_away else self
+        """Take the key from one that was turned away or failed: its frames and usage may have died in a crash."""
+        unbilled = before is not None and before.answer is not None and before.answer.outcome in _MAKE_ROOM
+        return self._replace(previous=before._replace(previous=None)) if before and unbilled else self
 
     def encode(self) -> bytes:
         return b"%b%b\n%b" % (VERSION, orjson.dumps(_head(self)), self.body)

@@ -79,7 +79,7 @@ class Settle:
             return not floor.reaches(claim)
         if entry.answer is None:
             return claim == entry.claim
-        return claim > entry.claim and entry.claimable(ended.accepted_at, self._window_ms)
+        return claim > entry.claim and entry.claimable(ended.accepted_at, self._window_ms, ended.redrive)
 
     def _settle(self, entry: Entry | None, record: Record, ended: Ended, claim: Claim) -> Entry:
         cost, price_version = self._bill(record, ended)

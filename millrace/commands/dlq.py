@@ -71,9 +71,11 @@ def redrive(
 ) -> None:
     """Put records on the topic they came from again, key and all: each is still answered and billed once.
 
-    One whose client was answered stays, since its key keeps that answer. Exit 1 when any stays."""
-    from millrace import dlq
+    A request that failed runs once more under its key, and its new answer takes the failure's place. Exit 1 when any
+    stays."""
+    from millrace.dlq import find_letters
     from millrace.load_settings import load_connected_settings
+    from millrace.redrive import redrive as send_again
 
     wanted = _some(_filter(ids or [], stage, tenant, reason, since), all_=all_)
     settings = load_connected_settings(data_dir)
@@ -84,7 +86,7 @@ def redrive(
         typer.echo(f"{letter.id} stays: {why}", err=True)
 
     async def run() -> int:
-        return await dlq.redrive(settings, await dlq.find_letters(settings, wanted), told)
+        return await send_again(settings, await find_letters(settings, wanted), told)
 
     typer.echo(f"{asyncio.run(run())} redriven")
     if stay:

@@ -6,9 +6,11 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from contracts.dead_letter import DeadLetter
 from contracts.errors import InvalidRequest
 from contracts.headers import RawHeaders
+from contracts.kafka import header
 from contracts.settings import Settings
 from contracts.topics import Topics
-from millrace.dlq import Filter, Letter, drop, find_letters, redrive
+from millrace.dlq import Filter, Letter, drop, find_letters
+from millrace.redrive import redrive
 from tests.support.audit import read_all
 
 pytestmark = pytest.mark.broker
@@ -16,7 +18,13 @@ OWN: RawHeaders = [("user", b"ann"), ("user", b"bob"), ("odd", b"\xff")]
 
 
 async def put(
-    settings: Settings, key: bytes | None, *, reason: str = "no JSON", stage: str = "dedupe", **more: object
+    settings: Settings,
+    key: bytes | None,
+    *,
+    reason: str = "no JSON",
+    stage: str = "dedupe",
+    claim: str = "",
+    **more: object,
 ) -> None:
     topics = Topics.of(settings)
     letter = DeadLetter(
@@ -27,7 +35,8 @@ async def put(
         **{"dead_letter_topic": topics.requests} | more,  # type: ignore[arg-type]
     )
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
-        await producer.send_and_wait(topics.dead_letters, b"{", key=key, headers=[*OWN, *letter.to_headers()])
+        claimed = [("claim", claim.encode())] if claim else []
+        await producer.send_and_wait(topics.dead_letters, b"{", key=key, headers=[*OWN, *claimed, *letter.to_headers()])
 
 
 def keys(letters: list[Letter]) -> list[bytes | None]:
@@ -87,18 +96,20 @@ async def test_a_redriven_record_is_what_it_was_where_it_was(settings: Settings)
 
 
 async def test_what_was_answered_or_has_no_place_stays(settings: Settings) -> None:
-    await put(settings, b"acme:answered", dead_letter_outcome="failed")
+    await put(settings, b"acme:answered", dead_letter_outcome="cancelled")
+    await put(settings, b"acme:gone", claim="3.17", dead_letter_outcome="failed")
     await put(settings, b"acme:elsewhere", dead_letter_topic="orders")
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
         await producer.send_and_wait(Topics.of(settings).dead_letters, b"{", key=b"acme:foreign")
     why: dict[bytes | None, str] = {}
     letters = await find_letters(settings, Filter())
     assert await redrive(settings, letters, lambda letter, told: why.update({letter.record.key: told})) == 0
-    assert "answered (failed)" in why[b"acme:answered"]
+    assert "answered (cancelled)" in why[b"acme:answered"]
+    assert "no longer in Kafka" in why[b"acme:gone"]
     assert "none of ours" in why[b"acme:elsewhere"]
     assert "where it came from" in why[b"acme:foreign"]
     assert await on_requests(settings) == []
-    assert len(await find_letters(settings, Filter())) == 3
+    assert len(await find_letters(settings, Filter())) == 4
 
 
 async def test_dropped_letters_are_no_longer_open(settings: Settings) -> None:
@@ -109,3 +120,23 @@ async def test_dropped_letters_are_no_longer_open(settings: Settings) -> None:
     assert keys(await find_letters(settings, Filter(handled=True))) == [b"acme:one", b"acme:two"]
     with pytest.raises(InvalidRequest):
         await find_letters(settings, Filter(ids=frozenset({"0.0"})))
+
+
+async def test_a_request_that_failed_is_asked_again_and_says_which_claim_it_takes_the_place_of(
+    settings: Settings,
+) -> None:
+    """The record on `requests`, not the letter's own: that may be work, or an answer."""
+    headers = [*OWN, ("redrive", b"0.0"), ("caller", b"ann")]
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
+        topic = Topics.of(settings).requests
+        await producer.send_and_wait(topic, b"another", key=b"acme:other", partition=3)
+        asked = await producer.send_and_wait(topic, b"body", key=b"acme:one", headers=headers, partition=3)
+    claim = f"3.{asked.offset}"
+    await put(settings, b"acme:one", stage="worker", claim=claim, dead_letter_outcome="failed")
+    assert await redrive(settings, await find_letters(settings, Filter()), lambda *_: None) == 1
+    again = next(
+        record for record in await on_requests(settings) if header(record.headers, "redrive") == claim.encode()
+    )
+    assert (again.key, again.value) == (b"acme:one", b"body")
+    assert list(again.headers) == [*OWN, ("redrive", claim.encode())]
+    assert await find_letters(settings, Filter()) == []

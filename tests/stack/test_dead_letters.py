@@ -66,3 +66,32 @@ async def test_a_dropped_letter_is_handled(data_dir: Path, stack: StackFile) -> 
     assert (dropped.status, dropped.out) == (0, "1 dropped\n"), dropped
     listed = await millrace(data_dir, "dlq", "list", "--tenant", tenant, "--handled")
     assert "dropped" in listed.out
+
+
+async def test_a_request_that_failed_runs_once_more_and_the_books_agree(
+    data_dir: Path, stack: StackFile, ledger: Callable[..., Awaitable[list[tuple[object, ...]]]]
+) -> None:
+    """It fails again here; what counts is that it ran again, under a new claim, and that each run is accounted for."""
+    tenant, key = f"dlq-{uuid4().hex[:8]}", f"k-{uuid4()}"
+    body = orjson.dumps(orjson.loads(BODY) | {"metadata": {"synthetic_fault": "error"}})
+    rows = "SELECT claim FROM usage WHERE idempotency_key = {key:String} AND outcome = 'failed' AND cost_nano = 0"
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka) as producer:
+        await producer.send_and_wait("requests", body, key=f"{tenant}:{key}".encode())
+        ((claim,),) = await ledger(rows, 1, key=key)
+        letter = DeadLetter(
+            dead_letter_reason="The request was tried 3 times; each time the engine died or hung.",
+            dead_letter_stage="worker",
+            dead_letter_topic="work.small.interactive",
+            dead_letter_partition=0,
+            dead_letter_offset=0,
+            dead_letter_outcome="failed",
+        )
+        headers = [("tenant", tenant.encode()), ("claim", str(claim).encode()), *letter.to_headers()]
+        await producer.send_and_wait("dead-letters", body, key=f"{tenant}:{key}".encode(), headers=headers)
+    redriven = await millrace(data_dir, "dlq", "redrive", "--tenant", tenant)
+    assert (redriven.status, redriven.out) == (0, "1 redriven\n"), redriven
+    assert len({claim for (claim,) in await ledger(rows, 2, key=key)}) == 2
+    found = await audit(stack.kafka)
+    assert not [event for event in found.waste if event.idempotency_key == key]
+    books = await millrace(data_dir, "reconcile", "--since", "10m", "--until", "0s", "--format", "json")
+    assert key not in books.out, books

@@ -15,6 +15,7 @@ from streams.entry import Entry
 from streams.limits.account import Account, Whose
 from streams.limits.bucket import MINUTE_MS
 from streams.limits.history import History
+from streams.records import Output
 from streams.reservation import Hold, Reservation
 from streams.tenants import Tenant, account_key, history_key
 from tests.streams.actors import ask, body, cancel_on_control, finish, frames, leave, orders, text, work_records
@@ -41,7 +42,7 @@ class Story:
 
     def tell(self) -> None:
         happens = {self._post: 4, self._look: 1, self._give_up: 1, self._take: 12}
-        happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1}
+        happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1, self._redrive: 1}
         for step in self.random.choices([*happens], [*happens.values()], k=self.steps):
             step()
         self._end()
@@ -70,6 +71,16 @@ class Story:
             Limit(user="*", tokens_per_day=tokens * 2),
         ]
         self.world.policy.apply((limit.selector.encode(), limit.encode()) for limit in limits)
+
+    def _redrive(self) -> None:
+        """An operator lets a request run again that failed, perhaps one that was redriven already."""
+        failed = [record for record in self.world.records("completions") if text(record, "outcome") == "failed"]
+        if failed:
+            chosen = self.random.choice(failed)
+            (asked,) = (one for one in self.asked if f"{one.partition}.{one.offset}" == text(chosen, "claim"))
+            headers = [("redrive", text(chosen, "claim").encode()), ("ce_id", f"again-{len(self.asked)}".encode())]
+            kept = [pair for pair in asked.headers if pair[0] not in ("redrive", "ce_id", "caller")]
+            self.asked.append(self.world.produce(Output("requests", asked.key, asked.value, [*kept, *headers])))
 
     def _look(self) -> None:
         kind = self.random.choice([RequestType.ATTACH, RequestType.LOOKUP])
@@ -113,7 +124,8 @@ class Story:
         assert not self.world.records("dead-letters")
 
     def _unfinished(self) -> list[Produced]:
-        done = {text(record, "claim") for record in self.world.records("completions")}
+        """What no worker has ended. The meter may have turned a claim away that it let through when it came again."""
+        done = {text(record, "claim") for record in self.world.records("completions") if text(record, "run")}
         return [work for work in work_records(self.world) if text(work, "claim") not in done]
 
     def _check_runs(self) -> None:
@@ -155,7 +167,7 @@ class Story:
             by_id[event.event_id].add(record.value)
             if event.kind is UsageKind.USAGE:
                 usage[event.claim].add(event.event_id)
-                if event.outcome.stored:
+                if event.outcome.stored and event.outcome is not Outcome.FAILED:  # a failed one may be redriven
                     kept[event.idempotency_key].add(event.event_id)
             else:
                 assert event.cost_nano == 0

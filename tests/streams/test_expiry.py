@@ -184,7 +184,7 @@ class LongStory(Story):
             by_id[event.event_id].add(record.value)
             if event.kind is UsageKind.WASTE:
                 assert event.cost_nano == 0
-            elif event.outcome.stored:
+            elif event.outcome.stored and event.outcome is not Outcome.FAILED:  # a failed one may be redriven
                 kept[event.idempotency_key][event.claim] = event.accepted_at
         assert all(len(values) == 1 for values in by_id.values()), by_id
         for claims in kept.values():

@@ -8,15 +8,19 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from contracts.catalogue import load_catalogue
+from contracts.dead_letter import DeadLetter
 from contracts.envelope import RequestType
 from contracts.errors import StackError
 from contracts.frames import RequestState
 from contracts.kafka import client_options
+from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from contracts.topics import Topics, TopicSpec, all_topics
+from millrace.dlq import Filter, find_letters
+from millrace.redrive import redrive
 from millrace.topic_admin import ensure_topics
 from streams.partition import partition_of
 from tests.streams.actors import body
@@ -218,3 +222,42 @@ async def test_other_partition_counts_are_one_clear_sentence(settings: Settings,
     other = Settings(**(settings.model_dump(exclude_unset=True) | {"request_partitions": 5}))
     with pytest.raises(StackError, match="has 8 partitions but the settings ask for 5"):
         await streams_process(other, tmp_path).start()
+
+
+async def test_a_request_that_was_given_up_runs_once_more_when_it_is_redriven(around: Live, key: str) -> None:
+    around.works = False
+    await around.ask(key, body())
+    work = await around.held(key)
+    around.finish(work, Outcome.FAILED)
+    await around.told(key, kind="error")
+    for redriven in range(2):  # twice is once
+        await set_aside(around, work)
+        letters = await find_letters(around.settings, Filter(tenant="acme", stage="worker"))
+        assert await redrive(around.settings, letters, lambda *_: None) == 1
+        if not redriven:
+            again = await around.held(key)
+            around.finish(again)
+            final = await around.told(key, kind="final")
+    replay = await around.told(key, ce_id=head(work, "ce_id"))
+    assert (head(replay, "replayed"), replay.value) == ("1", final.value)
+    assert head(again, "claim") != head(work, "claim")
+    events = [orjson.loads(value) for value in await around.usage(key)]
+    assert sorted((event["outcome"], event["cost_nano"] > 0) for event in events) == [
+        ("failed", False),
+        ("succeeded", True),
+    ]
+
+
+async def set_aside(around: Live, work: ConsumerRecord) -> None:
+    """As the worker does it with a request that it gives up."""
+    letter = DeadLetter(
+        dead_letter_reason="The request was tried 3 times; each time the engine died or hung.",
+        dead_letter_stage="worker",
+        dead_letter_topic=work.topic,
+        dead_letter_partition=work.partition,
+        dead_letter_offset=work.offset,
+        dead_letter_attempts=3,
+        dead_letter_outcome="failed",
+    )
+    headers = [*work.headers, *letter.to_headers()]
+    await around.producer.send_and_wait(around.topics.dead_letters, work.value, key=work.key, headers=headers)
