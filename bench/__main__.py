@@ -2,9 +2,18 @@
 
 import asyncio
 
-from bench import limits, meter, open_streams, pipeline, resume, scorer, stream_tokens
+from bench import cancel, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens
 
-BENCHMARKS = [pipeline.main, scorer.main, meter.main, limits.main, resume.main, stream_tokens.main, open_streams.main]
+BENCHMARKS = [
+    pipeline.main,
+    scorer.main,
+    meter.main,
+    limits.main,
+    resume.main,
+    stream_tokens.main,
+    cancel.main,
+    open_streams.main,
+]
 
 if __name__ == "__main__":
     for benchmark in BENCHMARKS:

@@ -56,6 +56,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._die = die
         self._solitude = solitude
         solitude.on_over(self._fill)
+        generator.orders.on_abort(self._end_waiting)
         self._lanes = open_lanes(model, settings)
         self._turns = Turns(room, settings.worker_batch_share, settings.worker_quiet_seconds, _now)
         self._consumer = _kafka_consumer(model, settings)
@@ -164,6 +165,14 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def _resting(self) -> bool:
         return self._stopping or self._holding.dealing or self._solitude.wanted
+
+    def _end_waiting(self, claim: str) -> None:
+        """What won't run needn't wait for its turn to end."""
+        if self._stopping or self._holding.dealing:
+            return
+        for lane in self._lanes.values():
+            if ticket := lane.find(claim.encode()):
+                self._start(ticket)
 
     def _start(self, ticket: Ticket) -> None:
         if not self._holding.start(ticket.place):

@@ -97,7 +97,7 @@ class Generator:
         self._spec = spec
         self._engine = engine
         self._frames = frames
-        self._orders = orders
+        self.orders = orders
         self._worker = worker
         self._stall_seconds = stall_seconds
         self._runs = count(1)
@@ -113,7 +113,7 @@ class Generator:
         Raises EngineDied, EngineStalled when it hung, and KafkaError; closes the engine's job when cancelled."""
         run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
         try:
-            with self._orders.of(assignment.work.claim) as order:
+            with self.orders.of(assignment.work.claim) as order:
                 body = await self._generate(assignment, run, order, again=again, others_wait=others_wait)
         except (EngineDied, EngineStalled, KafkaError):
             raise

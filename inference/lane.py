@@ -68,6 +68,7 @@ class Lane:
         self._deadline_ms = settings.interactive_deadline_seconds * 1000 if name == "interactive" else 0
         weights = parse_weights(settings.tenant_weights)
         self._waiting: FairQueue[Ticket] = FairQueue(lambda tenant: weights.get(tenant, 1.0))
+        self._by_claim: dict[bytes, Ticket] = {}
         self._bytes = 0
         self._short = asyncio.Event()
         self._short.set()
@@ -85,15 +86,21 @@ class Lane:
 
     def put(self, ticket: Ticket) -> None:
         self._waiting.push(ticket.tenant, ticket, max(ticket.tokens, 1), ticket.rank)
+        self._by_claim[ticket.claim] = ticket
         self._bytes += ticket.size
         self._look()
 
     def pop(self) -> Ticket | None:
         ticket = self._waiting.pop()
         if ticket:
+            self._by_claim.pop(ticket.claim, None)
             self._bytes -= ticket.size
             self._look()
         return ticket
+
+    def find(self, claim: bytes) -> Ticket | None:
+        """One that waits, and goes on waiting: who starts it out of its turn must pass over it then."""
+        return self._by_claim.get(claim)
 
     def charge(self, tenant: str, tokens: int) -> None:
         """A request took so many more tokens than were estimated, or less."""
@@ -102,6 +109,7 @@ class Lane:
     def clear(self) -> None:
         """The partitions are dealt anew: what is ours then will be delivered again."""
         self._waiting.clear()
+        self._by_claim.clear()
         self._bytes = 0
         self._short.set()
 

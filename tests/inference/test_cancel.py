@@ -155,12 +155,14 @@ async def test_what_runs_ends_with_what_it_had_and_what_waits_never_runs(setting
         await bench.put("acme:other", chat(max_tokens=2), claim="0.4", partition=0)
         await bench.log.until(lambda: len(bench.log.frames_of("acme:streamed")) >= 3)
         await bench.order("acme:waiting", "0.3")
+        waiting = await outcome(bench, "acme:waiting")  # out of its turn
+        assert len(bench.log.completions) == 1
         await bench.order("acme:nobody", "0.99")
         await bench.order("acme:streamed", "0.1")
         streamed = await outcome(bench, "acme:streamed")
         await outcome(bench, "acme:other")
         await bench.order("acme:whole", "0.2")
-        whole, waiting = await outcome(bench, "acme:whole"), await outcome(bench, "acme:waiting")
+        whole = await outcome(bench, "acme:whole")
         await bench.until_committed(4)
         await worker.stop()
     for ended in (streamed, whole, waiting):

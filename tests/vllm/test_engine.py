@@ -10,8 +10,9 @@ from prometheus_client import REGISTRY
 
 from contracts.errors import InvalidRequest
 from inference.answer import Answer
-from inference.engine import ContextLengthExceeded
+from inference.engine import CANCELLED, ContextLengthExceeded
 from inference.engines.vllm import VllmEngine
+from millrace.polling import until
 from tests.inference.jobs import chat, collect, make_job
 from tests.vllm.conftest import CONCURRENT
 from tests.vllm.tiny_model import CONTEXT_TOKENS
@@ -170,3 +171,37 @@ async def test_what_vllm_will_not_take_is_the_callers_error(
 ) -> None:
     with pytest.raises(error, match=message):
         await answer(engine, chat("The mill") | fields)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_cancelled_job_says_what_it_had_and_frees_its_memory(engine: VllmEngine, stream: bool) -> None:
+    """To the token, also where nothing was told before the end."""
+    job = make_job(greedy("The long way", 1500, stream=stream))
+    made = counter("vllm:generation_tokens_total")
+    task = asyncio.create_task(collect(engine, job))
+    async with asyncio.timeout(60):
+        await until(lambda: ready(counter("vllm:generation_tokens_total") >= made + 20))
+        assert gauge("vllm:kv_cache_usage_perc") > 0
+        assert engine.cancel(job)
+        whole = Answer()
+        for step in await task:
+            whole.add(step)
+        other = await answer(engine, greedy("Another", 40))  # steps renew the gauges
+        await until(lambda: ready(gauge("vllm:num_requests_running") == 0))
+    assert gauge("vllm:kv_cache_usage_perc") == 0
+    finish = whole.finish
+    assert finish is not None
+    assert finish.reason == CANCELLED
+    assert 20 <= finish.completion_tokens == whole.tokens < 1500
+    assert finish.prompt_tokens > 0
+    unbroken = (await answer(engine, greedy("The long way", finish.completion_tokens))).text
+    assert unbroken.startswith(whole.text.rstrip("\ufffd"))
+    assert other.tokens == 40
+
+
+def counter(name: str) -> float:
+    return sum(sample.value for metric in REGISTRY.collect() for sample in metric.samples if sample.name == name)
+
+
+async def ready(true: bool) -> bool:
+    return true
