@@ -154,7 +154,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.limits, 1, {"cleanup.policy": "compact"}),
-        TopicSpec(topics.routes, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(topics.routes, 1, {"cleanup.policy": "compact", "max.message.bytes": kept["max.message.bytes"]}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, requests_changelog),
         TopicSpec(topics.changelog(TENANT_TABLE), q, changelog),
     ]

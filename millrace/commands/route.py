@@ -103,7 +103,7 @@ def explain(
     from millrace.routing.view import show_explanation
     from streams.policy.running import router_of
 
-    if (prompt is None) != bool(key):
+    if (prompt is None) != bool(key) or bool(key) != bool(tenant):
         raise ConfigError("Give a prompt, or --key and --tenant.")
     settings, span = load_connected_settings(data_dir), span_of(since)
     if prompt is None:

@@ -89,8 +89,16 @@ async def calibrated(settings: Settings, record: PolicyRecord, span: Span) -> Po
 
 
 async def publish_policy(settings: Settings, record: PolicyRecord | None) -> None:
-    """In force as soon as each streams process has read it: milliseconds. None: to each its own file again."""
+    """In force as soon as each streams process has read it: milliseconds. None: to each its own file again.
+
+    Raises ConfigError when it is too large.
+    """
     value = record.model_dump_json().encode() if record else None
+    if value and len(value) > settings.max_body_bytes:
+        raise ConfigError(
+            f"The policy with its scorer has {len(value):,} bytes; Kafka's topics take {settings.max_body_bytes:,} "
+            "(MILLRACE_MAX_BODY_BYTES)."
+        )
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         await producer.send_and_wait(Topics.of(settings).routes, value, key=POLICY_KEY)
 

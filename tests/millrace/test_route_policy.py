@@ -171,6 +171,17 @@ async def test_a_follower_reads_what_was_there_before_it(settings: Settings) -> 
         assert heard == [POLICY_KEY]
 
 
+async def test_a_policy_that_no_topic_would_take_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Kafka's topics take"):
+        await publish_policy(Settings(max_body_bytes=1024), PolicyRecord(toml=SHIPPED, applied_at=1))
+
+
+def test_explain_takes_a_prompt_or_a_key_and_its_tenant() -> None:
+    for arguments in ([], ["Why?", "--key", "k"], ["--key", "k"]):
+        result = CliRunner().invoke(app, ["route", "explain", *arguments])
+        assert isinstance(result.exception, ConfigError)
+
+
 def test_a_wrong_file_is_refused_with_its_line_before_anything_else(tmp_path: Path) -> None:
     file = tmp_path / "routes.toml"
     file.write_text(SHIPPED.replace("max_complexity = 0.4", "max_complexity = 4"))
