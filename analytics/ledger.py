@@ -13,6 +13,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from analytics import stage
 from analytics.clickhouse import Client, connect
 from analytics.migrate import migrate
+from analytics.retention import apply_retention
 from contracts.settings import Settings
 
 # Strict JSON: a number is no string, null is no default. One thread, since the events come in small rows and the
@@ -51,11 +52,12 @@ class Ledger:
 
     @classmethod
     def open(cls, settings: Settings, table: str = "usage") -> Self:
-        """Connects and brings the schema up to date. `table`: one like `usage`, if not that. Raises StackError or
-        ClickHouseError."""
+        """Connects and brings the schema up to date. `table`: one like `usage`, if not that. Raises StackError,
+        ConfigError or ClickHouseError."""
         client = connect(settings, _OPTIONS)
         try:
             migrate(client, settings)
+            apply_retention(client, settings)
         except BaseException:
             client.close()
             raise

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from analytics.clickhouse import ClickHouseError
+from analytics.forget import forget
 from analytics.ledger import Ledger
 from analytics.query_request import BadQuery, authenticate, status_of
 from analytics.rebuild import rebuild, swap
@@ -45,6 +46,13 @@ class RepairOrder(BaseModel):
         return found
 
 
+class ForgetOrder(BaseModel):
+    """Whose data is to be removed."""
+
+    tenant: str
+    user: str = Field(min_length=1)
+
+
 class SwapOrder(BaseModel):
     """As the rebuild told them."""
 
@@ -61,7 +69,7 @@ class Maintenance:
         self._one_at_a_time = asyncio.Lock()
 
     def routes(self) -> list[Route]:
-        works = {"repair": self._repair, "rebuild": self._rebuild, "swap": self._swap}
+        works = {"repair": self._repair, "rebuild": self._rebuild, "swap": self._swap, "forget": self._forget}
         return [Route(f"/maintenance/{name}", self._guarded(work), methods=["POST"]) for name, work in works.items()]
 
     async def _repair(self, body: bytes) -> Response:
@@ -81,6 +89,13 @@ class Maintenance:
         newer = await loop.run_in_executor(self._executor, swap, self._ledger.client, self._settings, ends)
         _log.info("tables swapped", newer=newer)
         return JSONResponse({"newer": newer})
+
+    async def _forget(self, body: bytes) -> Response:
+        order = ForgetOrder.model_validate_json(body)
+        loop = asyncio.get_running_loop()
+        rows = await loop.run_in_executor(self._executor, forget, self._ledger.client, order.tenant, order.user)
+        _log.info("a person forgotten", tenant=order.tenant, rows=rows)
+        return JSONResponse({"rows": rows})
 
     def _guarded(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from aiokafka import ConsumerRecord
 
 from analytics.clickhouse import Client
+from analytics.forget import forget_again
 from analytics.intake import take_in
 from analytics.ledger import Ledger
 from analytics.reconcile.kafka_log import KafkaLog, Spans, kafka_log
@@ -113,6 +114,7 @@ class _Rebuild:
             refused += [f"{item.record.partition}.{item.record.offset}: {item.reason}" for item in found]
             read += len(block)
             progress(read)
+        await self._in(forget_again, self.ledger.client, REBUILT)
         ends = {tp.partition: span.stop for tp, span in spans.items()}
         old, new = await self._in(self._side, "usage", ends), await self._in(self._side, REBUILT, ends)
         return Rebuilt(read, kept, ends, old, new, refused)

@@ -24,6 +24,7 @@ class RequestType(StrEnum):
     ATTACH = "millrace.attach.v1"  # say how it stands, then answer when it ends
     CANCEL = "millrace.cancel.v1"  # end it with what it has, and answer as to an attach
     LEAVE = "millrace.leave.v1"  # this caller has hung up
+    FORGET = "millrace.forget.v1"  # remove the stored answer; nobody is answered
 
 
 class Envelope(HeaderModel):

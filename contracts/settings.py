@@ -167,6 +167,9 @@ class Settings(BaseSettings):
     query_max_memory_mb: int = Field(1024, ge=16, description="query port: memory of one query, MiB")
     query_max_result_mb: int = Field(256, ge=1, description="query port: size of one result, MiB")
     query_concurrency: int = Field(2, ge=1, description="query port: queries that run at once; others wait")
+    ledger_retention_days: int | None = Field(
+        None, ge=1, description="rows leave the ledger so long after their outcome; never when unset"
+    )
     sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
     sink_max_wait_ms: int = Field(1000, ge=2, description="an event waits no longer than this for its block")
 

@@ -16,6 +16,7 @@ from millrace.commands import (
     demo,
     dlq,
     export,
+    forget,
     keys,
     limits,
     rebuild,
@@ -45,6 +46,7 @@ app.command()(cost.cost)
 app.command()(reprice.reprice)
 app.command()(credit.credit)
 app.command()(savings.savings)
+app.command()(forget.forget)
 app.command()(request.request)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)

@@ -52,6 +52,11 @@ class MaintenanceClient:
         """Rows that came since the rebuild, and were taken over. Raises StackError."""
         return int((await self._ask("/maintenance/swap", {"ends": ends}))["newer"])
 
+    async def forget(self, tenant: str, user: str) -> dict[str, int]:
+        """Rows by table. Raises StackError."""
+        rows: dict[str, int] = (await self._ask("/maintenance/forget", {"tenant": tenant, "user": user}))["rows"]
+        return rows
+
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=_PATIENCE) as http:

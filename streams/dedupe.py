@@ -6,8 +6,8 @@ harmless and never going on is a lost request. Anything else on a held key is a 
 """
 
 from contracts.catalogue import Catalogue
-from contracts.envelope import Claim, RequestType
-from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, UnknownRequest
+from contracts.envelope import Claim, Envelope, RequestType
+from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, UnknownRequest, error_body
 from contracts.kafka import header
 from contracts.keys import RequestKey
 from contracts.topics import REQUEST_TABLE, Topics
@@ -76,8 +76,8 @@ class Dedupe:
         if envelope.ce_type is RequestType.REQUEST:
             request = self._intake.request(record, envelope)
             return self._ask(entry, record, request, address)
-        if envelope.ce_type is RequestType.LEAVE:
-            return self._cancel.leave(held, record, envelope) if held else Decision(entry, [])
+        if envelope.ce_type in (RequestType.LEAVE, RequestType.FORGET):
+            return self._obey(entry, held, record, envelope)
         if held is None:
             unknown = UnknownRequest(f"There is no request {key.idempotency_key!r}, or its window has passed.")
             return Decision(entry, [self._replies.refuse(record, unknown)])
@@ -86,6 +86,12 @@ class Dedupe:
         if envelope.ce_type is RequestType.ATTACH and held.answer is None:
             return self._join(held, record, address, [self._replies.state(record, held)])
         return Decision(entry, [self._replies.state(record, held)])
+
+    def _obey(self, entry: Entry | None, held: Entry | None, record: Record, envelope: Envelope) -> Decision:
+        """What nobody is answered."""
+        if envelope.ce_type is RequestType.FORGET:
+            return Decision(entry and entry.forgotten(_FORGOTTEN), [])
+        return self._cancel.leave(held, record, envelope) if held else Decision(entry, [])
 
     def _ask(self, entry: Entry | None, record: Record, request: Request, address: str) -> Decision:
         if entry and entry.claim == (record.partition, record.offset):
@@ -122,6 +128,7 @@ class Dedupe:
         return Output(self._topics.admitted, key.partition(b":")[0], record.value, headers)
 
 
+_FORGOTTEN = error_body("The answer was removed, as its tenant wished.", "invalid_request_error", "answer_forgotten")
 _REUSED = IdempotencyKeyReused(
     "This idempotency key was used with another request body; use a new key.", param="Idempotency-Key"
 )

@@ -16,6 +16,7 @@ from streams.records import Output
 VERSION = b"\x01"
 _MAKE_ROOM = (Outcome.REJECTED, Outcome.FAILED)
 MAX_WAITERS = 64
+_GONE = 410  # HTTP
 MAX_CALLERS = 64  # whose leaving is followed; with more of them the request runs on in any case
 _ACCEPTED_AT = re.compile(rb'\x01\["(?:[^"\\]|\\.)*",\d+,\d+,(-?\d+),', re.DOTALL)  # in version 1
 
@@ -73,6 +74,13 @@ class Entry(NamedTuple):
         turned_away = outcome is not None and not outcome.stored
         redriven = outcome is Outcome.FAILED and redrives == str(self.claim)
         return turned_away or redriven or at >= self.accepted_at + window_ms
+
+    def forgotten(self, body: bytes) -> Self:
+        """Without the answer's text; `body` says so to whoever asks again. Key and bill stay as they are."""
+        if self.answer is None or not self.answer.outcome.stored:
+            return self
+        gone = self.answer._replace(outcome=Outcome.FAILED, status=_GONE)
+        return self._replace(answer=gone, body=body, previous=None)
 
     def with_waiter(self, address: str) -> Self | None:
         """None when too many wait already."""

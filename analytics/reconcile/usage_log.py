@@ -35,7 +35,7 @@ class UsageLog:
         if self.first <= offset < self.end:
             place = offset - self.first
             self._rows[place] = min(self._rows[place] + 1, _MOST_ROWS)
-            if self._digests[place] != digest:
+            if digest and self._digests[place] != digest:  # 0: of somebody who was forgotten
                 self.differing.append(offset)
 
     def excuse(self, offset: int) -> None:
