@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,12 +62,19 @@ async def _serve(
                 health.is_well()
                 notify_ready()
                 feedback = FeedbackSink(settings, ledger.client, executor)
-                await asyncio.gather(
-                    Sink(settings, ledger, executor, health).run(*clients, stop), feedback.run(clients[1], stop)
-                )
+                sink = Sink(settings, ledger, executor, health)
+                await _together(stop, sink.run(*clients, stop), feedback.run(clients[1], stop))
                 health.ails("stopping")
     if engine:
         await _in(executor, engine.close)
+
+
+async def _together(stop: asyncio.Event, *runs: Coroutine[Any, Any, None]) -> None:
+    """Until all have ended; when one fails the others are told to stop."""
+    tasks = [asyncio.create_task(run) for run in runs]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    stop.set()
+    await asyncio.gather(*tasks)
 
 
 def _keep_blocks_in(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The sink: usage events from Kafka into the ledger, each exactly once, through crashes of anything.
 
 1. gather a block  2. insert what the ledger doesn't have  3. dead letters for what doesn't fit  4. commit to Kafka
-A crash anywhere delivers the block again, cut differently perhaps, and step 2 recognises what is there.
+A crash anywhere delivers the block again, cut differently perhaps, and step 2 recognises what is there. In a storm of
+events that don't fit, 3 and 4 end with the one that makes it too many, and so does the process.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from analytics.ledger import Ledger
 from contracts.dead_letter import DeadLetter
 from contracts.errors import StackError
 from contracts.kafka import client_options
+from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import Topics
 
@@ -54,6 +56,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         self._epoch = 0  # goes up with every assignment of partitions
         self._owned = False  # whether that assignment still holds
         self._storing = asyncio.Lock()
+        self._poison = PoisonLimit.of(settings)
+        self._storm = False
         self._consumer: AIOKafkaConsumer
         self._producer: AIOKafkaProducer
 
@@ -127,9 +131,26 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 return
             loop = asyncio.get_running_loop()
             refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
-        await asyncio.gather(*[await self._dead_letter(item) for item in refused])
-        self._tell(records)
-        await self._commit(records)
+        done = self._until_storm(records, refused)
+        offsets = next_offsets(done)
+        aside = [item for item in refused if item.record.offset < offsets.get(_place(item.record), 0)]
+        await asyncio.gather(*[await self._dead_letter(item) for item in aside])
+        self._tell(done)
+        await self._commit(done)
+        if self._storm:
+            raise StackError(f"The sink stops. {self._poison.sentence}")
+
+    def _until_storm(self, records: list[ConsumerRecord], refused: list[Refused]) -> list[ConsumerRecord]:
+        """All, or those up to the one that is too many: what fits among the rest is recognised when it comes again."""
+        if not refused:
+            self._poison.good(len(records))
+            return records
+        unfit = {(_place(item.record), item.record.offset) for item in refused}
+        for count, record in enumerate(records, 1):
+            if self._poison.count(poison=(_place(record), record.offset) in unfit):
+                self._storm = True
+                return records[:count]
+        return records
 
     def _tell(self, records: list[ConsumerRecord]) -> None:
         """How far behind the log the ledger is, as far as the last fetch knew."""
@@ -175,6 +196,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             _log.info("rewinding failed, trying again", error=str(error))
             return epoch - 1
         return epoch
+
+
+def _place(record: ConsumerRecord) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
 
 
 def consumer_of(settings: Settings) -> AIOKafkaConsumer:

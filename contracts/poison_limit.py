@@ -29,3 +29,8 @@ class PoisonLimit:
         self._bad += poison - (recent[0] if full else 0)
         recent.append(poison)
         return len(recent) == recent.maxlen and self._bad > self._most
+
+    def good(self, count: int) -> None:
+        """So many more, none of them poison; no more of them are counted than the window has."""
+        for _ in range(min(count, self._recent.maxlen or 0)):
+            self.count(poison=False)

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,33 @@ async def test_what_does_not_fit_goes_to_the_dead_letters_with_its_reason(quick:
         assert found["dead-letter-reason"]
     reasons = {letter.key: dict(letter.headers)["dead-letter-reason"].decode() for letter in letters}
     assert "tenant" in reasons[b"k51"]
+
+
+async def test_a_storm_of_what_does_not_fit_stops_the_sink_and_loses_nothing(quick: Settings, tmp_path: Path) -> None:
+    quick = quick.model_copy(update={"poison_window": 40})
+    topics, events = Topics.of(quick), make_events(30)
+    storm = 70
+    async with producing(quick) as producer:
+        for number, value in enumerate([*as_values(events[:10]), *[b"no JSON"] * storm, *as_values(events[10:])]):
+            await producer.send(topics.usage, value, key=b"k%d" % number, partition=1)
+    service = process_of(quick, tmp_path)
+
+    async def ended_or_through() -> bool:
+        return service.pid is None or await lag_is_zero(quick)
+
+    starts = 0
+    while await committed_lag(quick) != 0:
+        starts += 1
+        with suppress(StackError):  # it may stop before it is ready
+            await service.start()
+            await until(ended_or_through)
+        assert starts <= 3, service.log.read_text()
+    assert starts == 3  # the first two ended with their fortieth record
+    assert await ask(quick, "SELECT count(), uniqExact(event_id) FROM usage") == "30\t30"
+    await service.stop()
+    letters = await read(quick.kafka_bootstrap_servers, topics.dead_letters, storm)
+    assert len({letter.key for letter in letters}) == len(letters) == storm
+    assert "couldn't be understood" in service.log.read_text()
 
 
 async def test_a_lone_event_waits_for_no_others(settings: Settings, tmp_path: Path) -> None:
