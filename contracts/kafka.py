@@ -11,11 +11,13 @@ from aiokafka.helpers import create_ssl_context
 
 from contracts.broken_connection import mend_broken_connection
 from contracts.headers import RawHeaders
+from contracts.metadata_pace import mend_metadata_pace
 from contracts.offset_fetch import mend_offset_fetch
 from contracts.settings import Settings
 
 mend_offset_fetch()
 mend_broken_connection()
+mend_metadata_pace()
 
 ANSWER_MS = 6_000  # a broker that leaves a request unanswered for this long is asked anew, on a new connection
 RETRY_SECONDS = 0.5
