@@ -15,8 +15,9 @@ from tests.support.ingress import Api, kafka_ingress, kafka_pipeline, memory_api
 
 LIMITS: dict[str, Any] = {
     "max_body_bytes": 100_000,
-    "ingress_wait_seconds": 5.0,
-    "ingress_max_wait_seconds": 8.0,
+    "ingress_wait_seconds": 45.0,  # on a busy machine, too
+    "ingress_max_wait_seconds": 60.0,
+    "ingress_publish_timeout_ms": 20_000,
     "ingress_return_seconds": 3600.0,  # else one test's hang-up would be written within another
 }
 

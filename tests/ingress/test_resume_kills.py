@@ -76,7 +76,8 @@ async def test_every_stream_of_a_killed_ingress_goes_on_at_another(
     client: Any = lambda url: httpx.AsyncClient(  # noqa: E731
         base_url=url, headers=headers, timeout=DEADLINE_SECONDS, limits=limits
     )
-    async with ingress_process(settings) as (one, victim), ingress_process(settings) as (other, _):
+    patient = settings.model_copy(update={"ingress_publish_timeout_ms": 30_000})  # on a busy machine
+    async with ingress_process(patient) as (one, victim), ingress_process(patient) as (other, _):
         begun = [asyncio.Event() for _ in range(STREAMS)]
         async with client(one) as http:
             reading = [asyncio.create_task(read_until_cut(http, number, begun[number])) for number in range(STREAMS)]

@@ -61,7 +61,8 @@ async def test_streams_outlive_their_connections_and_their_ingress(
     headers = {"Authorization": f"Bearer {secret}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with AsyncExitStack() as undo:
-        starts = [undo.enter_async_context(ingress_process(stack_settings)) for _ in range(2)]
+        patient = stack_settings.model_copy(update={"ingress_publish_timeout_ms": 30_000})  # on a busy machine
+        starts = [undo.enter_async_context(ingress_process(patient)) for _ in range(2)]
         [(one, victim), (other, _)] = await asyncio.gather(*starts)
         session = await undo.enter_async_context(aiohttp.ClientSession(headers=headers, connector=connector))
         await until_known(session, [one, other])

@@ -92,7 +92,7 @@ class Pipeline:
 
     async def seen(self, count: int = 1) -> list[Asked]:
         """Returns when that many records were asked."""
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: len(self.asked) >= count)
         return self.asked
 
