@@ -227,32 +227,38 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._outbox.complete(record, completion, body)
 
     async def _attempt(self, assignment: Assignment, ticket: Ticket) -> tuple[Completion, bytes]:
-        """Runs it as its past asks for. Raises AttemptsExhausted, and what the generator raises but for a hang."""
-        tried = self._holding.tries(ticket.place)
-        if tried >= self._settings.worker_max_attempts:
-            raise self._exhausted()
-        if tried == self._settings.worker_max_attempts - 1:
+        """Runs it as its past asks for, and again when it hangs, until its tries are spent. Raises AttemptsExhausted,
+        and what the generator raises but for a hang."""
+        again = self._holding.may_have_begun(ticket.place)
+        spent = self._holding.spent(ticket.place)
+        while spent < self._settings.worker_max_attempts:
+            try:
+                return await self._try(assignment, ticket, spent, again=again)
+            except EngineStalled as error:
+                log.warning("A request hung.", key=assignment.name, attempt=spent + 1, error=error.message)
+                await self._holding.mark_hang(ticket.place)
+                again, spent = True, max(spent + 1, self._holding.spent(ticket.place))
+        raise self._exhausted()
+
+    async def _try(
+        self, assignment: Assignment, ticket: Ticket, spent: int, *, again: bool
+    ) -> tuple[Completion, bytes]:
+        """Once; alone in the process when it is the last time for what may have been part of a crash."""
+        suspect = self._holding.tries(ticket.place) > 0
+        if suspect and spent == self._settings.worker_max_attempts - 1:
             async with self._solitude.alone():
                 await self._holding.mark_start(ticket.place)
-                return await self._try(assignment, ticket, tried)
+                return await self._run(assignment, ticket, again=again)
         await self._solitude.enter()
         try:
-            if tried:
+            if suspect:
                 await self._holding.mark_start(ticket.place)
-            return await self._try(assignment, ticket, tried)
+            return await self._run(assignment, ticket, again=again)
         finally:
             self._solitude.leave()
 
-    async def _try(self, assignment: Assignment, ticket: Ticket, tried: int) -> tuple[Completion, bytes]:
-        """Again when it hangs, until its tries are spent."""
-        again = self._holding.may_have_begun(ticket.place)
-        for attempt in range(tried + 1, self._settings.worker_max_attempts + 1):
-            try:
-                return await self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
-            except EngineStalled as error:
-                again = True
-                log.warning("A request hung.", key=assignment.name, attempt=attempt, error=error.message)
-        raise self._exhausted()
+    async def _run(self, assignment: Assignment, ticket: Ticket, *, again: bool) -> tuple[Completion, bytes]:
+        return await self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
 
     def _exhausted(self) -> AttemptsExhausted:
         return AttemptsExhausted(

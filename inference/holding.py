@@ -24,6 +24,7 @@ class Holding:
 
     def __init__(self, model: str, consumer: AIOKafkaConsumer, settings: Settings, room: int) -> None:
         self._ahead = settings.worker_read_ahead
+        self._most_attempts = settings.worker_max_attempts
         self._model = model
         self._consumer = consumer
         self._room = room
@@ -102,6 +103,11 @@ class Holding:
         trail = self._trails.get(place.partition)
         return trail.tries(place.offset) if trail else 0
 
+    def spent(self, place: Place) -> int:
+        """Tries that it has behind it, in whichever worker."""
+        trail = self._trails.get(place.partition)
+        return trail.spent(place.offset, self._most_attempts) if trail else 0
+
     def may_have_begun(self, place: Place) -> bool:
         """Before it came to us."""
         trail = self._trails.get(place.partition)
@@ -111,6 +117,12 @@ class Holding:
         """Returns when Kafka knows that it runs: if this worker dies now, that counts."""
         if trail := self._trails.get(place.partition):
             trail.start(place.offset)
+            await self.commit()
+
+    async def mark_hang(self, place: Place) -> None:
+        """Returns when Kafka knows that one more try is over."""
+        if trail := self._trails.get(place.partition):
+            trail.hang(place.offset)
             await self.commit()
 
     async def until_ours(self) -> None:

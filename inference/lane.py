@@ -44,7 +44,8 @@ class Ticket(NamedTuple):
 
     @property
     def identity(self) -> tuple[bytes, bytes]:
-        return self.record.key or b"", self.claim
+        """Without a claim it is like no other."""
+        return self.record.key or b"", self.claim or repr(self.place).encode()
 
     @property
     def rank(self) -> Rank:

@@ -1,6 +1,8 @@
 """Tries across crashes: requests that kill or hang their worker, and the innocent beside them."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from contracts.dead_letter import DeadLetter
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from inference.attempts import Trail
+from inference.engine import Job, Step
 from tests.inference.gate import GateEngine, open_station
 from tests.inference.harness import Bench, open_bench, worker_process, write_routes
 from tests.inference.jobs import chat
+from tests.support.until import until
 
 ROOM = 16
 END = 1_000_000
@@ -41,6 +45,31 @@ def test_only_what_was_marked_before_it_started_is_counted_again() -> None:
     assert [left.tries(offset) for offset in (10, 12)] == [2, 2]
     last = Trail.take_over(again.text(10, 14, held=True), 10, 500, ROOM)
     assert [last.tries(offset) for offset in (10, 12)] == [2, 3]
+
+
+def test_hangs_are_counted_in_the_text_and_outlive_the_worker() -> None:
+    trail = Trail()
+    trail.hang(12)
+    trail.hang(12)
+    trail.hang(14)
+    trail.finish(14)
+    for held in (False, True):  # left, or died
+        again = Trail.take_over(trail.text(10, 20, held=held), 10, 500, ROOM)
+        assert [again.spent(offset, 3) for offset in (11, 12)] == [int(held), 2]
+    again.hang(12)
+    assert again.spent(12, 3) == 3
+
+
+def test_that_it_was_beside_a_crash_is_never_the_last_try() -> None:
+    """Two hangs, and then its worker dies: perhaps for another request. It is tried once more, alone."""
+    trail = Trail()
+    trail.hang(12)
+    trail.hang(12)
+    suspected = Trail.take_over(trail.text(10, 20, held=True), 10, 500, ROOM)
+    assert (suspected.tries(12), suspected.spent(12, 3)) == (1, 2)
+    suspected.start(12)
+    dead = Trail.take_over(suspected.text(10, 20, held=True), 10, 500, ROOM)
+    assert dead.spent(12, 3) >= 3
 
 
 def test_the_text_moves_with_the_position_and_fits() -> None:
@@ -114,6 +143,48 @@ async def test_a_request_that_hangs_is_tried_again_then_given_up(settings: Setti
     assert outcomes == {"acme:hangs": Outcome.FAILED, "acme:fine": Outcome.SUCCEEDED}
     assert engine.started.count("acme:hangs") == 3
     assert letter.key == b"acme:hangs"
+
+
+@pytest.mark.broker
+async def test_hangs_are_counted_across_workers(settings: Settings) -> None:
+    """The first worker sees two, and leaves; the second one sees the third."""
+    settings = settings.model_copy(update={"worker_stall_seconds": 0.3})
+    async with open_bench(settings) as bench:
+        first, second = HangsTwice(), GateEngine()
+        async with open_station(settings, first):
+            await bench.put("acme:hangs", partition=0)
+            await until(partial(_has_started, first, 3))
+        async with open_station(settings, second):
+            await bench.log.answered(["acme:hangs"])
+            await bench.until_committed(1)
+        [letter] = bench.log.dead_letters
+    assert DeadLetter.from_headers(letter.headers).dead_letter_attempts == 3
+    assert second.started == ["acme:hangs"]
+
+
+class HangsTwice(GateEngine):
+    """Then it lives, and never ends."""
+
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        self.started.append(job.key)
+        while len(self.started) > 2:
+            yield Step("word", 1)
+            await asyncio.sleep(0.02)
+        await asyncio.Event().wait()
+
+
+async def _has_started(engine: GateEngine, times: int) -> bool:
+    return len(engine.started) == times
+
+
+@pytest.mark.broker
+async def test_records_of_one_key_without_a_claim_are_not_one_run(settings: Settings) -> None:
+    """They aren't work that route would write: each is put aside."""
+    async with open_bench(settings) as bench, open_station(settings, GateEngine()):
+        for _ in range(2):
+            await bench.put("acme:odd", partition=0, claim="")
+        await bench.log.until(lambda: len(bench.log.dead_letters) == 2)
+        await bench.until_committed(2)
 
 
 @pytest.mark.broker
