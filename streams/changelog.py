@@ -2,15 +2,16 @@
 
 A partition of a table has one owner at a time, but a process that was stopped for long may wake and write once more
 before it learns that it isn't the owner any more. So each owner takes an epoch, above all that it has seen, and writes
-it into its records; a reader passes over whatever an earlier epoch wrote after a later one.
+it into its records; a reader passes over whatever an earlier epoch wrote after a later one. Kafka's compaction knows no
+epochs: it would keep the last record of a key, and remove the one that counts. So the owner writes such keys once more.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -31,6 +32,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class CaughtUp(NamedTuple):
+    """`stale`: keys whose last record is one that was passed over."""
+
+    mark: Mark
+    stale: set[bytes]
+
+
 @dataclass(slots=True)
 class _Reading:
     """One partition on its way to its log's end."""
@@ -39,6 +47,7 @@ class _Reading:
     mark: Mark
     end: int
     records: int = 0
+    stale: set[bytes] = field(default_factory=set)
 
 
 class Changelog:
@@ -64,7 +73,7 @@ class Changelog:
     def topic(self, place: Place) -> TopicPartition:
         return TopicPartition(self._topics.changelog(place.table), place.partition)
 
-    async def catch_up(self, places: Iterable[Place]) -> dict[Place, Mark]:
+    async def catch_up(self, places: Iterable[Place]) -> dict[Place, CaughtUp]:
         """Read to the present end. May be cancelled: what was read by then is kept."""
         async with self._reading:
             started = time.monotonic()
@@ -72,11 +81,11 @@ class Changelog:
             await self._read({self.topic(reading.place): reading for reading in readings})
         count = sum(reading.records for reading in readings)
         _log.info("tables recovered", partitions=len(readings), records=count, seconds=_seconds(started))
-        return {reading.place: reading.mark for reading in readings}
+        return {reading.place: CaughtUp(reading.mark, reading.stale) for reading in readings}
 
-    async def newest_epoch(self, place: Place, start: int, stop: int) -> int:
-        """Among the records with start <= offset < stop."""
-        newest = 0
+    async def between(self, place: Place, start: int, stop: int) -> tuple[int, set[bytes]]:
+        """The newest epoch among the records with start <= offset < stop, and their keys."""
+        newest, keys = 0, set[bytes]()
         topic = self.topic(place)
         async with self._reading:
             self._consumer.assign([topic])
@@ -85,8 +94,9 @@ class Changelog:
                 for record in await self._chunk(topic):
                     if record.offset < stop:
                         newest = max(newest, _epoch(record))
+                        keys.add(record.key)
             self._consumer.pause(topic)
-        return newest
+        return newest, keys
 
     async def _plan(self, places: list[Place]) -> list[_Reading]:
         topics = [self.topic(place) for place in places]
@@ -130,6 +140,9 @@ class Changelog:
             if _epoch(record) >= epoch:
                 epoch = _epoch(record)
                 writes.append((record.key, record.value))
+                reading.stale.discard(record.key)
+            else:
+                reading.stale.add(record.key)
         reading.records += len(records)
         reading.mark = Mark(records[-1].offset + 1, epoch, now_ms())
         self._store.write(reading.place, writes, reading.mark)

@@ -10,7 +10,7 @@ from streams.store import Aged, Mark, Place, Store, Write
 _OLDEST = Aged(0, b"")
 _NEVER = 1 << 62
 _LOOK_AGAIN_MS = 3_600_000  # what had to be kept is looked at again this much later
-Check = Callable[[Place, int, int, int], Awaitable[None]]  # place, first and last offset of a gap, own epoch
+Check = Callable[[Place, int, int, int], Awaitable[set[bytes]]]  # place, first and last offset of a gap, own epoch
 
 
 class Flight:
@@ -98,8 +98,9 @@ class Partition:
         """Kafka has them, at offsets first <= offset < end: now the disk may have them too."""
         if flight.before:
             await flight.before.landed.wait()
+        stale = set[bytes]()
         if first != self._position:
-            await self._check_gap(self.place, self._position, first, self.epoch)
+            stale = await self._check_gap(self.place, self._position, first, self.epoch)
         self._note_births(self._store.write(self.place, flight.writes, Mark(end, self.epoch, at), flight.forget))
         self._position = end
         for key, _ in flight.writes:
@@ -107,6 +108,11 @@ class Partition:
                 del self._above[key]
         flight.before = None
         flight.landed.set()
+        self.write_again(stale - {key for key, _ in flight.writes})
+
+    def write_again(self, stale: set[bytes]) -> None:
+        """With the next batch: the changelog's last records of these keys are of a former owner."""
+        self._batch |= {key: self.get(key) for key in stale - self._above.keys()}
 
     def _note_births(self, earliest: int | None) -> None:
         """What was written is on disk, perhaps before the place where the look at the oldest goes on."""

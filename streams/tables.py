@@ -31,19 +31,22 @@ class Tables:
     async def open(self, places: Iterable[Place], generation: int) -> None:
         """Bring these, and no others, up to date. They are usable when this returns."""
         self._open.clear()
-        marks = await self._changelog.catch_up(places)
-        for place, mark in marks.items():
+        caught_up = await self._changelog.catch_up(places)
+        for place, (mark, stale) in caught_up.items():
             epoch = max(mark.epoch + 1, now_ms())
             self._open[place] = Partition(self._store, place, mark, epoch, self._check_gap)
+            self._open[place].write_again(stale)
         self.generation = generation
 
     def close(self) -> None:
         self._open.clear()
         self.generation = -1
 
-    async def _check_gap(self, place: Place, first: int, stop: int, epoch: int) -> None:
-        """Somebody else wrote: a process that woke up too late, or else it is this one that did. Raises Fenced."""
-        newest = await self._changelog.newest_epoch(place, first, stop)
+    async def _check_gap(self, place: Place, first: int, stop: int, epoch: int) -> set[bytes]:
+        """Somebody else wrote: a process that woke up too late, or else it is this one that did. Returns the keys that
+        it wrote. Raises Fenced."""
+        newest, keys = await self._changelog.between(place, first, stop)
         if newest >= epoch:
             raise Fenced(f"another process owns {place} now")
         _log.warning("passed over a former owner's writes", place=str(place), records=stop - first)
+        return keys

@@ -15,6 +15,7 @@ from streams.outbox import Outbox, entered
 from streams.reply_topics import ReplyTopics
 from streams.store import Mark, Place, Store, Write
 from streams.tables import Tables
+from tests.support.audit import read_all
 
 pytestmark = pytest.mark.broker
 PLACE, OTHER = Place(REQUEST_TABLE, 0), Place(REQUEST_TABLE, 1)
@@ -132,10 +133,25 @@ async def test_a_former_owner_that_wakes_up_is_fenced_and_its_writes_count_for_n
         await owner.write(b"a", b"stale")
     assert owner.store.get(PLACE, b"a") == b"old"
     await successor.write(b"b", b"newer")
+    await successor.write(b"b", b"newer")  # and what was covered
     async with owning(settings, producer, tmp_path / "third") as third:
         await third.tables.open([PLACE], 1)
         table = third.tables.partition(PLACE)
         assert (table.get(b"a"), table.get(b"b")) == (b"new", b"newer")
+        last = {record.key: record.value for record in await read_all(settings.kafka_bootstrap_servers, owner.topic)}
+        assert last == {b"a": b"new", b"b": b"newer"}  # what compaction will keep
+
+
+async def test_whoever_takes_over_writes_again_what_a_former_owner_has_covered(
+    owner: Owner, successor: Owner, settings: Settings
+) -> None:
+    await successor.enter([(b"a", b"new"), (b"b", b"newer")], epoch=7)
+    await owner.enter([(b"a", b"stale"), (b"c", b"stale")], epoch=5)
+    await successor.tables.open([PLACE], 1)
+    await successor.write(b"d", b"1")
+    assert successor.tables.partition(PLACE).get(b"a") == b"new"
+    last = {record.key: record.value for record in await read_all(settings.kafka_bootstrap_servers, owner.topic)}
+    assert last == {b"a": b"new", b"b": b"newer", b"c": None, b"d": b"1"}
 
 
 async def test_epochs_never_fall(owner: Owner, successor: Owner) -> None:

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-async def no_gap(place: Place, first: int, stop: int, epoch: int) -> None:
+async def no_gap(place: Place, first: int, stop: int, epoch: int) -> set[bytes]:
     raise Fenced(f"{place} {first} {stop} {epoch}")
 
 
