@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.running_stack import benchmark_stack
 from contracts.completion import Completion
@@ -59,6 +59,7 @@ class KafkaLoad:
 
     producer: AIOKafkaProducer
     topics: Topics
+    bootstrap: str
     ended: list[Ended] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     asked: int = 0
@@ -87,6 +88,14 @@ class KafkaLoad:
         for _ in range(count):
             await ask()
         await self.producer.flush()
+
+    async def until_queued(self, count: int) -> None:
+        """Until so many interactive requests were admitted: then the queue is the worker's."""
+        topic = self.topics.work("small", "interactive")
+        async with AIOKafkaConsumer(bootstrap_servers=self.bootstrap) as consumer:
+            partitions = [TopicPartition(topic, number) for number in range(Settings().work_partitions)]
+            while sum((await consumer.end_offsets(partitions)).values()) < count:  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.2)
 
     async def until(self, check: Callable[[], bool], seconds: float) -> None:
         async with asyncio.timeout(seconds), self.news:
@@ -121,7 +130,7 @@ async def kafka_load(**settings: str) -> AsyncIterator[KafkaLoad]:
         producer = AIOKafkaProducer(**producer_options(known))
         consumer = AIOKafkaConsumer(topics.completions, **client_options(known), auto_offset_reset="earliest")
         async with producer, consumer:
-            load = KafkaLoad(producer, topics)
+            load = KafkaLoad(producer, topics, stack.kafka)
             reading = asyncio.create_task(load.read(consumer))
             yield load
             reading.cancel()

@@ -41,7 +41,7 @@ async def fairness(others: int = 20) -> None:
     async with kafka_load(tenant_weights="gold=3") as load:
         alone = [await _one_by_one(load, "alone") for _ in range(others)]
         await load.at_once(QUEUED, partial(load.ask, "big"))
-        await load.until(lambda: bool(load.of("big")), 60)
+        await load.until_queued(QUEUED)
         beside = [await _one_by_one(load, "small") for _ in range(others)]
         queued = [end.ttft_ms or 0 for end in load.of("big")]
         publish(

@@ -1,6 +1,7 @@
 """One model's consumer: takes as many records as its engine has room for and commits them in the order they came."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -26,6 +27,7 @@ from inference.turns import Turns
 log = structlog.get_logger()
 _POLL_MS = 1000
 _FETCH_RECORDS = 128
+_SPARED = 32  # one place in so many
 # Between two polls there may be a whole generation, since a full engine takes nothing. Kafka needn't know: heartbeats
 # say that this process lives, and they stop with its event loop.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
@@ -65,6 +67,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._poison = PoisonLimit.of(settings)
         self._running: dict[asyncio.Task[None], Ticket] = {}  # in the engine, or being published
         self._in_engine: set[asyncio.Task[None]] = set()
+        self._tenants: Counter[str] = Counter()  # requests in the engine
         self._dealt = asyncio.Event()
         self._stopping = False
         self.joined = asyncio.Event()
@@ -155,12 +158,20 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _fill(self) -> None:
         """Starts what waits, as far as there is room."""
         while len(self._in_engine) < self._room and len(self._running) < 2 * self._room and not self._resting:
-            waiting = {name: len(lane) > 0 for name, lane in self._lanes.items()}
-            turn = self._turns.next(interactive=waiting["interactive"], batch=waiting["batch"])
-            ticket = self._lanes[turn].pop() if turn else None
+            ticket = self._next()
             if ticket is None:
                 return
             self._start(ticket)
+
+    def _next(self) -> Ticket | None:
+        """The last places are for interactive work of tenants that have nothing in the engine: else one who comes while
+        another fills it would wait for as long as an answer takes."""
+        interactive, batch = self._lanes["interactive"], self._lanes["batch"]
+        if len(self._in_engine) >= self._room - self._room // _SPARED:
+            tenant = interactive.next_tenant
+            return None if tenant is None or self._tenants[tenant] else interactive.pop()
+        turn = self._turns.next(interactive=len(interactive) > 0, batch=len(batch) > 0)
+        return self._lanes[turn].pop() if turn else None
 
     @property
     def _resting(self) -> bool:
@@ -181,6 +192,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             task = asyncio.create_task(self._process(ticket))
             self._running[task] = ticket
             self._in_engine.add(task)
+            self._tenants[ticket.tenant] += 1
             self._turns.start(ticket.lane.name, ticket.tokens)
             task.add_done_callback(self._over)
         elif self._claims.has_finished(ticket.identity):
@@ -274,7 +286,11 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _left(self, task: asyncio.Task[None]) -> None:
         if task in self._in_engine:
             self._in_engine.remove(task)
-            self._turns.end(self._running[task].lane.name)
+            ticket = self._running[task]
+            self._turns.end(ticket.lane.name)
+            self._tenants[ticket.tenant] -= 1
+            if not self._tenants[ticket.tenant]:
+                del self._tenants[ticket.tenant]
 
     def _is_strayed(self, ticket: Ticket) -> bool:
         """A stream that another worker goes on with. (What isn't streamed may end here as well as there.)"""

@@ -48,19 +48,29 @@ class FairQueue(Generic[T]):
         heapq.heappush(flow.waiting, (rank, next(self._arrivals), cost, item))
         self._length += 1
 
-    def pop(self) -> T | None:
-        """The next one of the tenant that has had least."""
+    @property
+    def next_tenant(self) -> str | None:
+        """The one that has had least, of those with work."""
         while self._due:
-            tag, _, tenant = heapq.heappop(self._due)
+            tag, _, tenant = self._due[0]
             flow = self._flows.get(tenant)
-            if flow is None or not flow.waiting or tag != flow.tag:
-                continue
-            self._now = max(self._now, tag)
-            _, _, cost, item = heapq.heappop(flow.waiting)
-            self._length -= 1
-            self._charge(tenant, flow, cost)
-            return item  # type: ignore[return-value] # only push puts something in
+            if flow and flow.waiting and tag == flow.tag:
+                return tenant
+            heapq.heappop(self._due)
         return None
+
+    def pop(self) -> T | None:
+        """The next one of that tenant."""
+        tenant = self.next_tenant
+        if tenant is None:
+            return None
+        heapq.heappop(self._due)
+        flow = self._flows[tenant]
+        self._now = max(self._now, flow.tag)
+        _, _, cost, item = heapq.heappop(flow.waiting)
+        self._length -= 1
+        self._charge(tenant, flow, cost)
+        return item  # type: ignore[return-value] # only push puts something in
 
     def charge(self, tenant: str, tokens: int) -> None:
         """It took more than it said, or less."""

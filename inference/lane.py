@@ -91,6 +91,11 @@ class Lane:
         self._bytes += ticket.size
         self._look()
 
+    @property
+    def next_tenant(self) -> str | None:
+        """Whose request is next."""
+        return self._waiting.next_tenant
+
     def pop(self) -> Ticket | None:
         ticket = self._waiting.pop()
         if ticket:

@@ -46,6 +46,20 @@ async def test_one_tenants_queue_does_not_delay_anothers_one(settings: Settings)
     assert sorted(engine.started) == sorted([*queue, "small:one"])
 
 
+async def test_a_tenant_that_has_nothing_in_the_engine_finds_a_place_in_a_full_one(settings: Settings) -> None:
+    engine = GateEngine()
+    async with open_bench(settings, frames=False) as bench, open_station(settings, engine, room=32) as station:
+        await put_all(bench, keys(40, "big"))
+        await until_waiting(station, 9)
+        assert len(engine.started) == 31
+        await put_all(bench, ["small:one", "small:two"])
+        await engine.until_started(32)
+        await until_waiting(station, 10)
+        assert engine.started[-1] == "small:one"
+        await engine.release()
+        await bench.log.completed(42)
+
+
 async def test_what_finished_before_others_of_its_partition_is_not_run_again(settings: Settings) -> None:
     first, second = GateEngine(), GateEngine()
     slow, quick = keys(3, "slow"), keys(20, "quick")
