@@ -139,7 +139,7 @@ async def own_broker(kafka_runtime: KafkaRuntime, tmp_path: Path) -> AsyncIterat
 
 @pytest.fixture
 async def own_settings(own_broker: KafkaBroker) -> Settings:
-    settings = Settings(kafka_bootstrap_servers=own_broker.bootstrap)
+    settings = Settings(kafka_bootstrap_servers=own_broker.bootstrap, ingress_wait_seconds=120)
     await ensure_topics(settings, all_topics(settings, load_catalogue()))
     return settings
 
