@@ -58,11 +58,9 @@ def _table(report: CostReport, lines: Sequence[CostLine], rows: int) -> None:
             f"{sums.waste_engine_us / 1e6:,.1f} s of engine"
         )
 
-    if sums.adjusted_nano or sums.credited_nano:
-        console.print(
-            f"In the cost: {money(sums.adjusted_nano, digits)} by other prices, "
-            f"{money(sums.credited_nano, digits)} by credits"
-        )
+    parts = [(sums.adjusted_nano, "by other prices"), (sums.credited_nano, "by credits")]
+    if told := [f"{money(nano, digits)} {why}" for nano, why in parts if nano]:
+        console.print(f"In the cost: {', '.join(told)}")
 
 
 def _grid(by: Sequence[str], lines: Sequence[CostLine], sums: CostLine, digits: int, *, compact: bool) -> Grid:

@@ -19,17 +19,23 @@ def write_rows(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], format_: ExportFormat, output: Path | None
 ) -> None:
     """In a file `table` means CSV, unless its name ends in another format's. Raises InvalidRequest."""
-    format_ = _format(format_, output)
-    content = _ENCODE[format_](columns, rows)
+    wanted = file_format(format_, output)
+    write_content(_ENCODE[wanted](columns, rows), wanted, output)
+
+
+def write_content(content: bytes, format_: ExportFormat, output: Path | None) -> None:
+    """Raises InvalidRequest."""
     if output:
         output.write_bytes(content)
     elif format_ == "parquet":
         raise InvalidRequest("Parquet is not for a terminal: name a file with --output.", param="output")
     else:
-        sys.stdout.write(content.decode())
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
 
 
-def _format(given: ExportFormat, output: Path | None) -> ExportFormat:
+def file_format(given: ExportFormat, output: Path | None) -> ExportFormat:
+    """What is written when it isn't a table: as it was given, or as the file's name ends."""
     if given != "table":
         return given
     ending = output.suffix.removeprefix(".").lower() if output else ""

@@ -2,16 +2,17 @@
 
 # ruff: noqa: PLC0415 - keeps --help fast
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from millrace.commands.options import DataDir
+from millrace.commands.options import DataDir, ExportFormat, Output
 
 
 def sql(
     statement: Annotated[str, typer.Argument(help="One statement that reads; `DESCRIBE usage` shows the columns.")],
-    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print it.")] = "table",
+    format_: ExportFormat = "table",
+    output: Output = None,
     data_dir: DataDir = None,
 ) -> None:
     """Run one read-only SQL statement (ClickHouse's) on the ledger."""
@@ -19,4 +20,4 @@ def sql(
     from millrace.sql_view import show_answer
 
     with ledger(data_dir) as client:
-        show_answer(client, statement, format_)
+        show_answer(client, statement, format_, output)

@@ -304,10 +304,14 @@ async def test_cost_of_some_by_tags_into_a_file(stack: dict[str, str], tmp_path:
     some = [event for event in EVENTS if event.tags.get("team") == "search" and event.lane == "batch"]
     file = tmp_path / "cost.parquet"
     options = ("--by", "tenant,hour", "--only", "tag:team=search", "--only", "lane=batch")
-    written, as_csv = await asyncio.gather(
+    by_sql = tmp_path / "sql.parquet"
+    written, as_csv, queried = await asyncio.gather(
         millrace("cost", *options, "--output", str(file), **stack),
         millrace("cost", *options, "--format", "csv", **stack),
+        millrace("sql", "SELECT tenant, sum(cost_nano) AS n FROM usage GROUP BY tenant", "-o", str(by_sql), **stack),
     )
+    assert (queried.status, queried.out) == (0, "")
+    assert sum(row["n"] for row in pq.read_table(by_sql).to_pylist()) == sum(event.cost_nano for event in EVENTS)
     assert (written.status, written.out, written.err) == (0, "", "")
     rows = pq.read_table(file).to_pylist()
     assert sum(row["requests"] for row in rows) == len(some)
