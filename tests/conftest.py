@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from contracts.catalogue import load_catalogue
@@ -14,6 +15,11 @@ from millrace.kafka_runtime import KafkaRuntime
 from millrace.kafka_setup import prepare_kafka
 from millrace.stack_settings import StackSettings
 from millrace.topic_admin import ensure_topics
+
+hypothesis.settings.register_profile(  # a machine may be busy: that is no finding
+    "millrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("millrace")
 
 
 @pytest.fixture(scope="session")
