@@ -88,7 +88,8 @@ async def test_a_deleted_row_is_named_by_offset_and_repaired(past: History, ledg
     gone = [events[4], events[5], events[20]]
     before = ledger.client.query("SELECT * EXCEPT inserted_at FROM usage ORDER BY event_id").result_rows
     ids = [event.event_id for event in gone]
-    ledger.client.command("DELETE FROM usage WHERE event_id IN {ids:Array(String)}", {"ids": ids})
+    delete = "ALTER TABLE usage DELETE WHERE event_id IN {ids:Array(String)} SETTINGS mutations_sync = 1"
+    ledger.client.command(delete, {"ids": ids})
     report = await look(past, ledger)
     assert not report.clean
     assert named(report) == {(Fault.MISSING, name_of(event)) for event in gone}

@@ -115,7 +115,10 @@ async def told(site: Site) -> list[UsageEvent]:
 async def test_rows_that_vanished_are_put_back_by_analytics(site: Site) -> None:
     events = await told(site)
     assert (await site.reconcile())[0] == 0
-    await site.tamper(f"DELETE FROM usage WHERE event_id IN ('{events[3].event_id}', '{events[25].event_id}')")
+    await site.tamper(
+        f"ALTER TABLE usage DELETE WHERE event_id IN ('{events[3].event_id}', '{events[25].event_id}') "
+        "SETTINGS mutations_sync = 1"
+    )
     status, report = await site.reconcile()
     assert (status, report["faults"]) == (1, {"missing": 2})
     assert {finding["request"] for finding in report["findings"]} == {"acme:twice", "tenant-0:key-3"}
@@ -159,7 +162,7 @@ async def test_on_a_server_the_swap_waits_until_nobody_writes(site: Site) -> Non
 
 async def test_the_report_fits_the_terminal(site: Site) -> None:
     events = await told(site)
-    await site.tamper(f"DELETE FROM usage WHERE event_id = '{events[3].event_id}'")
+    await site.tamper(f"ALTER TABLE usage DELETE WHERE event_id = '{events[3].event_id}' SETTINGS mutations_sync = 1")
     for columns in (80, 120):
         ended = await site.run("reconcile", "--until", "0s", COLUMNS=str(columns))
         assert ended.status == 1, ended
