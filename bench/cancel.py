@@ -1,8 +1,12 @@
-"""From a DELETE to the abort at the engine, with other streams running beside it; and to the DELETE's own answer."""
+"""From a DELETE to the abort at the engine, with other streams running beside it; and to the DELETE's own answer.
+
+A GET of the same request just before tells what the machine makes of one question to the log.
+"""
 
 import asyncio
 import os
 import time
+from collections.abc import Awaitable
 from importlib.resources import files
 from statistics import quantiles
 from typing import Any
@@ -40,24 +44,31 @@ async def _measure(stack: StackFile, http: httpx.AsyncClient, beside: int) -> di
     await asyncio.gather(*(_run(http, name) for name in others))
     names = [f"cancel-{beside}-{number}" for number in range(REQUESTS)]
     done = asyncio.create_task(_finished_at(stack, set(names)))
-    sent, answered = {}, []
+    sent, asked, answered = {}, [], []
     for name in names:
         await _run(http, name)
         await asyncio.sleep(1 / PER_SECOND)
+        asked.append(await _timed(http.get(f"/v1/requests/{name}"), "in_progress"))
         sent[name] = time.time_ns() // 1_000_000
-        began = time.perf_counter()
-        answer = await http.delete(f"/v1/requests/{name}")
-        answered.append((time.perf_counter() - began) * 1000)
-        assert answer.status_code == httpx.codes.OK, answer.text
+        answered.append(await _timed(http.delete(f"/v1/requests/{name}"), "cancelled"))
     finished = await done
     aborted = [float(finished[name] - sent[name]) for name in names]
     await asyncio.gather(*(http.delete(f"/v1/requests/{name}") for name in others))
-    return {"running beside": beside} | _told("to the abort", aborted) | _told("to the answer", answered)
+    told = {"a GET": asked, "DELETE to abort": aborted, "DELETE to answer": answered}
+    return {"beside": beside} | {name: value for what, times in told.items() for name, value in _row(what, times)}
 
 
-def _told(what: str, milliseconds: list[float]) -> dict[str, float]:
+def _row(what: str, milliseconds: list[float]) -> list[tuple[str, float]]:
     cuts = quantiles(milliseconds, n=100)
-    return {f"{what}, p50 ms": cuts[49], "p99 ms" if what.endswith("abort") else "p99 ms ": cuts[98]}
+    return [(f"{what}, p50 ms", cuts[49]), (f"{what}, p99 ms", cuts[98])]
+
+
+async def _timed(asking: Awaitable[httpx.Response], status: str) -> float:
+    """Milliseconds."""
+    began = time.perf_counter()
+    answer = await asking
+    assert answer.json().get("status") == status, answer.text
+    return (time.perf_counter() - began) * 1000
 
 
 async def _run(http: httpx.AsyncClient, name: str) -> None:
@@ -82,3 +93,7 @@ async def _finished_at(stack: StackFile, names: set[str]) -> dict[str, int]:
             if len(found) == len(names):
                 break
     return found
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

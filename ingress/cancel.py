@@ -44,9 +44,10 @@ async def cancel(gateway: Gateway, call: Call, seconds: float) -> RawFrame:
     """
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
+    patient = clock() + max(seconds, gateway.settings.ingress_wait_seconds)
     known: RawFrame | None = None
     await _wish(gateway, call)
-    while frames := await call.frames(until):
+    while frames := await call.frames(until if known else patient):
         for frame in frames:
             if frame.kind == STATE:
                 known = frame
