@@ -70,6 +70,8 @@ class PartitionReader:
                 await _persist(self._go_on)
         finally:
             self.ended = True
+            for listener in [*self._catching_up, *(newcomer.listener for newcomer in self._newcomers)]:
+                listener.up_to_date()  # else they would wait for what nobody reads any more
             await self._consumer.stop()
 
     async def _start(self) -> None:
