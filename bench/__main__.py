@@ -2,13 +2,14 @@
 
 import asyncio
 
-from bench import cancel, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens
+from bench import cancel, lanes, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens
 
 BENCHMARKS = [
     pipeline.main,
     scorer.main,
     meter.main,
     limits.main,
+    lanes.main,
     resume.main,
     stream_tokens.main,
     cancel.main,
