@@ -243,7 +243,12 @@ def _inline(schema: dict[str, Any]) -> dict[str, Any]:
             return resolve(definitions[node["$ref"].rpartition("/")[2]]) | {
                 k: v for k, v in node.items() if k != "$ref"
             }
-        return {key: resolve(value) for key, value in node.items() if key != "$defs"}
+        return {key: resolve(value) for key, value in node.items() if key != "$defs" and not _is_openapis(key, value)}
 
     resolved: dict[str, Any] = resolve(schema)
     return resolved
+
+
+def _is_openapis(key: str, value: Any) -> bool:
+    """Its discriminator is an object, AsyncAPI's a string; each alternative has its constant `type` anyway."""
+    return key == "discriminator" and isinstance(value, dict)
