@@ -38,6 +38,9 @@ ALTER TABLE usage
         GROUP BY model, lane, kind, toStartOfHour(event_time)
     );
 
+-- DELETE is refused beside projections, unless they are made again.
+ALTER TABLE usage MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+
 -- For rows that are there already: in the background, part by part.
 ALTER TABLE usage
     MATERIALIZE PROJECTION daily,
