@@ -80,8 +80,8 @@ def server_properties(records: Path, port: int, controller_port: int) -> dict[st
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
-        # After kill -9 the controller waits for the session of the broker that was: 3 s instead of 9. Not less: on a busy
-        # machine the broker would be fenced while it lives, and every group coordinator would load anew.
+        # After kill -9 the controller waits for the session of the broker that was: 3 s instead of 9. Not less: on a
+        # busy machine the broker would be fenced while it lives, and every group coordinator would load anew.
         "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 500,
         # Small segments, so that retention and compaction have something to remove.
