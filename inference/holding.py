@@ -41,6 +41,7 @@ class Holding:
         self._finished = asyncio.Event()
         self._committed: dict[TopicPartition, object] = {}
         self._committing = asyncio.Lock()
+        self._generation: int | None = None  # of the group, at the time of the assignment
         self._proved_at = 0.0  # when a commit was sent that Kafka took
 
     @property
@@ -57,6 +58,7 @@ class Holding:
         for partition in partitions:
             self._trackers.setdefault(partition, OffsetTracker()).assigned()  # at once: records may come from now on
         self._held = True
+        self._generation = self._group_generation
         try:
             await self._read_trails(partitions)
         except KafkaError as error:
@@ -148,6 +150,8 @@ class Holding:
         """Positions that moved, of partitions that are ours; `anyway`, also those that didn't. Whether Kafka took them:
         a commit that fails is made again with the next one."""
         async with self._committing:
+            if self._generation != self._group_generation:
+                return False  # the next assignment is made, and Kafka would take this beside its owner's
             positions: dict[TopicPartition, int] = {}
             states: dict[TopicPartition, object] = {}
             for partition in self._consumer.assignment():
@@ -157,6 +161,12 @@ class Holding:
                 if position is not None and (anyway or state != self._committed.get(partition)):
                     positions[partition], states[partition] = position, state
             return bool(positions) and await self._commit_positions(positions, states)
+
+    @property
+    def _group_generation(self) -> int:
+        """What aiokafka commits with: that of the next assignment as soon as it is made, before it is told here."""
+        generation: int = self._consumer._coordinator.generation  # noqa: SLF001
+        return generation
 
     async def _read_trails(self, assigned: list[TopicPartition]) -> None:
         # The public `committed()` leaves out the text that was committed with the offset.

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tests.chaos.answers import Door, Told
 from tests.chaos.books import Evidence, Finding, balance
-from tests.chaos.commits import CommitWatch, StaleCommit
+from tests.chaos.commits import StaleCommit, stale_commits
 from tests.chaos.disk_faults import FULL_DISK_LEDGER
 from tests.chaos.evidence import gather, quiet
 from tests.chaos.faults import FAULTS, NotHappened
@@ -98,19 +98,17 @@ async def run(
     """`seconds` of faults (a round that has begun is brought to its end), then the count."""
     async with _rig(data_dir, say, brokers) as rig:
         load = Load(rig.urls, rig.settings, per_second, seed)
-        watch = CommitWatch(rig.settings)
         try:
             await load.start()
-            watch.start()
             done = await _fault_after_fault(rig, load, seed, _possible(rig, names, say), seconds, say)
             say("counting")
             await load.drain()
             await quiet(rig.settings)
+            stale = await stale_commits(rig.settings)
             evidence = await gather(rig.settings, rig.ledger_url, load.told)
         finally:
-            await watch.stop()
             await load.close()
-        return Outcome(brokers, done, evidence, balance(evidence), watch.stale)
+        return Outcome(brokers, done, evidence, balance(evidence), stale)
 
 
 def _possible(rig: Rig, names: Sequence[str], say: Say) -> list[str]:

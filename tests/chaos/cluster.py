@@ -18,6 +18,10 @@ _COPIES = {
     "share.coordinator.state.topic.replication.factor": 3,
     "share.coordinator.state.topic.min.isr": 2,
     "min.insync.replicas": 2,
+    # Until its session has passed a dead broker counts as in sync, and whatever needs its acknowledgement waits. When
+    # it was the controller, the others must miss that first.
+    "broker.session.timeout.ms": 1000,
+    "broker.heartbeat.interval.ms": 200,
     "replica.lag.time.max.ms": 5000,
     "controller.quorum.election.timeout.ms": 500,
     "controller.quorum.fetch.timeout.ms": 1000,

@@ -1,17 +1,21 @@
-"""Watches every group's committed offsets: one that goes back is a stale commit, by someone who no longer owned it."""
+"""Every commit of every group, in the order of Kafka's own log of them: one that goes back is a stale commit, by
+someone who no longer owned the partition, or who forgot.
 
-import asyncio
+Read from `__consumer_offsets`: a coordinator that has just taken over may answer with an older offset for a while.
+"""
+
+import struct
 import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord, TopicPartition
 
-from contracts.errors import StackError
 from contracts.settings import Settings
-from millrace.topic_admin import kafka_admin
+from tests.support.audit import read_all
 
-_LOOK_SECONDS = 0.5
+_TOPIC = "__consumer_offsets"
+_OFFSET_KEYS = (0, 1)  # versions of a commit's key; others are of groups
 
 
 class StaleCommit(NamedTuple):
@@ -22,40 +26,32 @@ class StaleCommit(NamedTuple):
     after: int
 
 
-class CommitWatch:
-    """`stale` grows while it runs."""
+async def stale_commits(settings: Settings) -> list[StaleCommit]:
+    """Of the whole run: nothing of the topic is compacted within 100 MiB."""
+    return list(stale(await read_all(settings.kafka_bootstrap_servers, _TOPIC)))
 
-    def __init__(self, settings: Settings) -> None:
-        self.stale: list[StaleCommit] = []
-        self._settings = settings
-        self._highest: dict[tuple[str, TopicPartition], int] = {}
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._watch())
+def stale(records: Iterable[ConsumerRecord]) -> Iterator[StaleCommit]:
+    """`records`: each partition's in order. A group that was deleted begins anew."""
+    boot = time.monotonic() - time.time()
+    last: dict[bytes, int] = {}
+    for record in records:
+        if not record.key or struct.unpack_from(">h", record.key)[0] not in _OFFSET_KEYS:
+            continue
+        before = last.pop(record.key, -1)
+        if record.value:
+            after = last[record.key] = struct.unpack_from(">q", record.value, 2)[0]
+            if after < before:
+                yield StaleCommit(record.timestamp / 1000 + boot, *_parse(record.key), before, after)
 
-    async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                async with kafka_admin(self._settings) as admin, asyncio.timeout(30):
-                    groups = [group for group, *_ in await admin.list_consumer_groups()]
-                    while True:
-                        for group in groups:
-                            await self._look(admin, group)
-                        await asyncio.sleep(_LOOK_SECONDS)
-            except (KafkaError, StackError, TimeoutError, OSError):
-                await asyncio.sleep(_LOOK_SECONDS)  # Kafka is away, or moved: begin anew
+def _parse(key: bytes) -> tuple[str, TopicPartition]:
+    """int16 version, then group and topic (each an int16 length and UTF-8), then int32 partition."""
+    group, at = _text(key, 2)
+    topic, at = _text(key, at)
+    return group, TopicPartition(topic, struct.unpack_from(">i", key, at)[0])
 
-    async def _look(self, admin: object, group: str) -> None:
-        offsets = await admin.list_consumer_group_offsets(group)  # type: ignore[attr-defined]
-        for partition, meta in offsets.items():
-            before = self._highest.get((group, partition), -1)
-            if 0 <= meta.offset < before:
-                self.stale.append(StaleCommit(time.monotonic(), group, partition, before, meta.offset))
-            if meta.offset >= 0:
-                self._highest[group, partition] = meta.offset
+
+def _text(key: bytes, at: int) -> tuple[str, int]:
+    end = at + 2 + struct.unpack_from(">h", key, at)[0]
+    return key[at + 2 : end].decode(), end
