@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts ingress streams inference analytics millrace
 
-.PHONY: help demo test test-fast test-vllm chaos lint format docs bench bench-analytics bench-sink lock clean
+.PHONY: help demo test test-fast test-vllm chaos lint format docs bench bench-analytics bench-sink bench-state lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '##' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-analytics: $(VENV)/.installed-dev ## the ledger's questions over ROWS=1000
 
 bench-sink: $(VENV)/.installed-dev ## the sink's CPU time per event, over EVENTS=1000000
 	EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m bench.sink
+
+bench-state: $(VENV)/.installed-dev ## the table of requests with KEYS=1000000: disk, memory, recovery, expiry
+	KEYS=$(or $(KEYS),1000000) $(BIN)/python -m bench.state
 
 lock: $(VENV)/.installed-dev ## resolve the lock files anew
 	$(BIN)/python -m pip install --quiet uv
