@@ -96,8 +96,10 @@ class Repricing:
     def adjustments(self, client: Client, now: datetime, reason: str) -> Iterator[UsageEvent]:
         """One for each request that costs something else; a day at a time. Raises ClickHouseError."""
         for since, until in _by_day(self.since, self.until):
-            rows = client.query(_CHANGED, parameters=self._parameters(client, since, until)).named_results()
-            for row in rows:
+            parameters = self._parameters(client, since, until)
+            if not parameters["models"]:  # nothing ran on that day, or nothing that has a price
+                continue
+            for row in client.query(_CHANGED, parameters=parameters).named_results():
                 yield self._adjustment(row, utc_ms(now), reason)
 
     def _adjustment(self, row: dict[str, Any], now: int, reason: str) -> UsageEvent:

@@ -13,11 +13,11 @@ from contracts.prices import Price, PriceTable
 from contracts.usage import UsageEvent, UsageKind
 from tests.support.usage import as_records, as_values, as_waste, make_events
 
-EVENTS = make_events(1500, step_ms=300_000)  # five days
+EVENTS = make_events(1500, step_ms=250_000)  # four days
 ODD = EVENTS[7].model_copy(update={"model": "unheard-of"})
 EVENTS[7] = ODD
 SINCE = datetime.fromtimestamp(EVENTS[0].event_time / 1000, UTC)
-UNTIL = SINCE + timedelta(days=30)
+UNTIL = SINCE + timedelta(days=6)
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
