@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contracts.catalogue import ModelSpec
@@ -123,8 +124,11 @@ async def test_kill_9_of_a_worker_that_samples(settings: Settings, tiny_model: P
             body = chat(f"{number}", max_tokens=800, stream=True, temperature=1.0, ignore_eos=True)
             await bench.put(name, body, claim=f"0.{number}")
         await bench.log.until(lambda: all(len(bench.log.frames_of(name)) >= 5 for name in names), 120)
+        family = psutil.Process(first.pid).children(recursive=True)
         first.kill()
         await first.wait()
+        for orphan in psutil.wait_procs(family, timeout=10)[1]:
+            orphan.kill()
         await second.start()
         await bench.log.answered(names, seconds=120)
         await second.stop()
