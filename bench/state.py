@@ -1,8 +1,8 @@
 """What a million requests cost on disk, in memory and at a start of streams, and their end: `make bench-state`.
 
 Entries are written straight into the changelog, as a day of requests leaves them: first the claim, then the answer.
-Streams then recover them from nothing, and once more with a warm disk. All are older than their window, so a quarter as
-many questions about unknown keys (each batch removes four times its records) makes them go; the same questions
+Streams then recover them from nothing, and once more with a warm disk. All are older than their window, so half as
+many questions about unknown keys (each batch removes twice its records) makes them go; the same questions
 again, with nothing left to remove, say what the removal itself costs.
 """
 
@@ -43,7 +43,7 @@ OLD_MS = 26 * 3_600_000
 CHUNK = 2_000  # entries in one batch
 LOOK_SECONDS = 5.0
 COMPACTION_SECONDS = 180.0  # Kafka's cleaner looks every 15 s
-PER_RECORD = 4  # entries that a record's share of tidying up removes
+PER_RECORD = 2  # entries that a record's share of tidying up removes
 PROGRAM = (
     "from contracts.runtime import main; from contracts.settings import settings; from streams.service import run; "
 )

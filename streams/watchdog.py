@@ -15,6 +15,7 @@ from streams.gate import Gate
 
 _LOOK_SECONDS = 5.0
 _STILL_SECONDS = 30.0
+_STARVED_SECONDS = 300.0  # while others of its topic move: a long backlog comes partition by partition
 _CLOSED_SECONDS = 300.0  # a rebalance, and tables read from the beginning, take less
 
 
@@ -30,6 +31,7 @@ class Watchdog:
         self._consumer = consumer
         self._gate = gate
         self._seen: dict[TP, tuple[_Sight, float]] = {}
+        self._moved: dict[str, float] = {}  # when some partition of a topic did
         self._closed_at: float | None = None
 
     async def watch(self) -> None:
@@ -52,10 +54,16 @@ class Watchdog:
         for tp in self._consumer.assignment():
             sight = self._sight(tp)
             before, since = self._seen.get(tp, (None, now))
+            if sight != before:
+                self._moved[tp.topic] = now
             if sight != before or not self._waits(tp):
                 self._seen[tp] = (sight, now)
-            elif now - since > _STILL_SECONDS:
-                raise Fatal(f"{tp.topic}-{tp.partition} has stood still for {_STILL_SECONDS:.0f} s")
+            elif now - since > self._patience(tp, now):
+                raise Fatal(f"{tp.topic}-{tp.partition} has stood still for {now - since:.0f} s")
+
+    def _patience(self, tp: TP, now: float) -> float:
+        """Seconds."""
+        return _STARVED_SECONDS if now - self._moved[tp.topic] < _STILL_SECONDS else _STILL_SECONDS
 
     def _sight(self, tp: TP) -> _Sight:
         return _Sight(self._consumer._committed_offset[tp], self._consumer.progress(tp)[0])  # noqa: SLF001

@@ -19,6 +19,7 @@ from streams.topic_check import check_topics
 from streams.watchdog import Watchdog
 
 FIRST = TP("requests", 0)
+SECOND = TP("requests", 1)
 
 
 class Cluster(ClusterMetadata):  # type: ignore[misc]
@@ -112,11 +113,13 @@ class Consumer:
         self._acked: defaultdict[TP, list[int]] = defaultdict(list)
         self.end: int | None = 10
 
-    def assignment(self) -> set[TP]:
-        return {FIRST}
+        self.ends: dict[TP, int] = {}
 
-    def progress(self, _: TP) -> tuple[int | None, int | None]:
-        return 10, self.end
+    def assignment(self) -> set[TP]:
+        return {FIRST, *self._committed_offset}
+
+    def progress(self, tp: TP) -> tuple[int | None, int | None]:
+        return 10, self.ends.get(tp, self.end)
 
 
 class TestWatchdog:
@@ -148,6 +151,14 @@ class TestWatchdog:
         watchdog.look(0)
         with pytest.raises(Fatal):
             watchdog.look(31)
+
+    def test_one_may_wait_while_its_neighbour_works_off_a_backlog(self, consumer: Consumer, watchdog: Watchdog) -> None:
+        consumer.ends[FIRST] = 12
+        for now in range(0, 301, 5):
+            consumer._committed_offset[SECOND] = now
+            watchdog.look(now)
+        with pytest.raises(Fatal, match="requests-0"):
+            watchdog.look(305)
 
     def test_an_unread_partition_is_no_reason(self, consumer: Consumer, watchdog: Watchdog) -> None:
         consumer.end = None
