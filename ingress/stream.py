@@ -11,7 +11,7 @@ import orjson
 from contracts.errors import MillraceError, StreamDiverged
 from ingress.event_id import START, End, EventId, run_tag
 from ingress.frame import DELTA, ERROR, FINAL, RawFrame
-from ingress.told import Diverged, Told, shape_of
+from ingress.told import Diverged, Told, begins, shape_of
 from ingress.wire import SSE, Wire
 
 
@@ -73,7 +73,7 @@ class AnswerStream:
         if self._retracing:
             self._retrace(run, sequence, int(headers["position"]), chunk)
             return b""
-        if sequence == 1 and not self._sent and not self._after.position:
+        if sequence == 1 and not self._sent and not self._after.position and begins(chunk, int(headers["position"])):
             self._begin(run)
         if run == self._run and self._told is None:
             if sequence == self._sequence + 1:

@@ -50,6 +50,15 @@ def shape_of(answer: dict[str, Any]) -> Shape:
     return TEXT if answer.get("object") == TEXT.object else CHAT
 
 
+def begins(chunk: bytes, position: int) -> bool:
+    """Whether a chunk's text, which ends at `position`, is the answer's first: a run that took over goes on within."""
+    if position == 0:
+        return True
+    parsed = orjson.loads(chunk)
+    shape = shape_of(parsed)
+    return position == sum(len(shape.delta(choice).get(shape.text_field) or "") for choice in parsed["choices"])
+
+
 class Told:
     """Sums up chunks; every string field of a delta is a part, to be joined."""
 

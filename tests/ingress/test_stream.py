@@ -119,6 +119,16 @@ def test_a_run_that_restarts_before_anything_was_sent_is_written_through() -> No
     assert events == written_through(second)
 
 
+def test_who_joins_while_another_run_goes_on_is_told_from_the_beginning() -> None:
+    """That run's first frame isn't the answer's first: the beginning is in the frames of the run before."""
+    frames = [
+        raw(Frame(kind=FrameKind.DELTA, run="b", sequence=sequence, position=position), chat_chunk({"content": text}))
+        for sequence, position, text in ((1, 9, "wör"), (2, 11, "ld"))
+    ]
+    heard = hear(feed([*frames, final_of(frames, chat_answer("Hello wörld"))]))
+    assert (heard.text, heard.finish_reasons, heard.done) == ("Hello wörld", ["stop"], True)
+
+
 def test_another_text_than_the_one_sent_ends_with_an_error_event() -> None:
     first, second = chat_run("a", ["Good ", "morning"]), chat_run("b", ["Good ", "evening"])
     heard = hear(feed([*first[:3], *second, final_of(second, chat_answer("Good evening"))]))
