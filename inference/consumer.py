@@ -301,6 +301,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         del self._running[task]
         self._holding.abandon(self._claims.abandon(ticket.identity))
         task.cancel()
+        if self._holding.has_come(ticket.place):
+            ticket.lane.put(ticket)  # its record came again while it still ran, and was passed over for that
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._left(task)

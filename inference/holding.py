@@ -100,6 +100,10 @@ class Holding:
         for place in places:
             self._trackers[place.partition].abandon(place.offset)
 
+    def has_come(self, place: Place) -> bool:
+        """Under the present assignment."""
+        return place.partition in self._consumer.assignment() and self._trackers[place.partition].is_open(place.offset)
+
     def tries(self, place: Place) -> int:
         """Crashes that it may have caused."""
         trail = self._trails.get(place.partition)

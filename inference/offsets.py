@@ -58,6 +58,10 @@ class OffsetTracker:
         """It runs here no longer, unfinished: when it is delivered again it runs again."""
         self._running.discard(offset)
 
+    def is_open(self, offset: int) -> bool:
+        """Delivered under this assignment, and not finished."""
+        return offset in self._open
+
     @property
     def position(self) -> int | None:
         """The offset to commit; None while nothing was delivered under this assignment."""

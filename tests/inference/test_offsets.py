@@ -64,6 +64,18 @@ def test_what_only_waited_here_comes_again() -> None:
     assert tracker.begun == 5
 
 
+def test_what_came_again_while_it_ran_is_known_to_have_come() -> None:
+    tracker = OffsetTracker()
+    tracker.deliver(7)
+    tracker.start(7)
+    tracker.assigned()
+    assert not tracker.is_open(7)
+    assert not tracker.deliver(7)
+    tracker.abandon(7)
+    assert tracker.is_open(7)
+    assert tracker.start(7)
+
+
 def test_what_others_have_finished_is_passed() -> None:
     tracker = OffsetTracker()
     tracker.assigned()
