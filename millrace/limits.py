@@ -1,22 +1,19 @@
 """Limits on their compacted topic: read, set, taken away, replaced by a file; and what the meters say is used."""
 
-import asyncio
-import random
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer
 from ulid import ULID
 
 from contracts.compacted import Follower, Records
-from contracts.envelope import ReplyTo
 from contracts.errors import InvalidRequest, StackError
-from contracts.kafka import client_options, header, producer_options
+from contracts.kafka import producer_options
 from contracts.limit_usage import AccountUsage, UsageAnswer, UsageQuestion
 from contracts.limits import Limit, Selector
 from contracts.settings import Settings
 from contracts.topics import Topics
+from millrace.hotline import hotline
 from millrace.topic_admin import kafka_admin
 from streams.partition import partition_of
 
@@ -92,52 +89,32 @@ async def ask_usage(settings: Settings, selector: Selector) -> tuple[list[Accoun
 
     Raises StackError when the meters, or Kafka, don't answer.
     """
-    topics = Topics.of(settings)
-    replies = TopicPartition(topics.responses, random.randrange(settings.response_partitions))  # noqa: S311
     tenant = "" if selector.tenant == "*" else selector.tenant
     partitions = [partition_of(tenant.encode(), settings.tenant_partitions)] if tenant else None
     async with kafka_admin(settings):  # one sentence where there is no Kafka
         pass
-    try:
-        async with (
-            asyncio.timeout(_PATIENCE_SECONDS),
-            AIOKafkaConsumer(**client_options(settings)) as consumer,
-            AIOKafkaProducer(**producer_options(settings)) as producer,
-        ):
-            consumer.assign([replies])
-            await consumer.seek_to_end()
-            await consumer.position(replies)  # the end is known: no answer can be missed
-            asked = set()
-            for partition in partitions or range(settings.tenant_partitions):
-                question = _question(tenant, selector, replies)
-                await producer.send_and_wait(topics.admitted, b"", headers=question.to_headers(), partition=partition)
-                asked.add(question.ce_id.encode())
-            answers = [UsageAnswer.model_validate_json((await _answer(consumer, asked)).value) for _ in [*asked]]
-    except (TimeoutError, KafkaError) as error:
-        raise StackError("The meters didn't say what is used: is the stack running?") from error
+    silence = "The meters didn't say what is used: is the stack running?"
+    async with hotline(settings, patience_seconds=_PATIENCE_SECONDS, silence=silence) as line:
+        asked = set()
+        for partition in partitions or range(settings.tenant_partitions):
+            question = _question(tenant, selector, line.reply_to)
+            await line.ask(Topics.of(settings).admitted, question.to_headers(), partition=partition)
+            asked.add(question.ce_id)
+        answers = [UsageAnswer.model_validate_json(record.value) for record in await line.answers(asked)]
     accounts = [account for answer in answers for account in answer.accounts]
     accounts.sort(key=lambda account: account.share, reverse=True)
     return accounts, all(answer.complete for answer in answers)
 
 
-def _question(tenant: str, selector: Selector, replies: TopicPartition) -> UsageQuestion:
+def _question(tenant: str, selector: Selector, reply_to: str) -> UsageQuestion:
     return UsageQuestion(
         ce_id=str(ULID()),
-        reply_to=str(ReplyTo(replies.topic, replies.partition)),
+        reply_to=reply_to,
         tenant=tenant,
         user=selector.user or "",
         feature=selector.feature or "",
         api_key_id=selector.api_key or "",
     )
-
-
-async def _answer(consumer: AIOKafkaConsumer, asked: set[bytes]) -> ConsumerRecord:
-    while True:
-        record = await consumer.getone()
-        cited = header(record.headers, "in-reply-to")
-        if cited in asked:
-            asked.remove(cited)
-            return record
 
 
 async def _publish(settings: Settings, limits: Mapping[Selector, Limit | None]) -> None:
