@@ -16,6 +16,7 @@ class ApiKey(BaseModel):
     id: str = Field(description="public name of the key, for attribution and revocation")
     tenant: str
     user: str = Field("", description="every request with this key is this user's, when set")
+    operator: bool = Field(False, description="opens the dashboard for every tenant, with dead letters and redrive")
     created_at: int = Field(description="UTC ms")
 
 

@@ -13,11 +13,11 @@ from contracts.catalogue import AUTOMATIC, Catalogue
 from contracts.envelope import Digest, OnDisconnect, RequestType
 from contracts.errors import KafkaUnavailable, UnknownModel
 from contracts.headers import RawHeaders
+from contracts.keyring import KeyRing
 from contracts.settings import Settings
 from ingress.calls import Call, Calls
 from ingress.departures import Departures, chosen
 from ingress.history import History, Silence
-from ingress.keyring import KeyRing
 from ingress.requestlog import RequestLog
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from contracts.api_keys import ApiKey, hash_api_key
 from contracts.errors import Unauthorized
-from ingress.keyring import KeyRing
+from contracts.keyring import KeyRing
 from tests.support.ingress import Record
 
 

@@ -45,6 +45,14 @@ class KeyRing:
             raise Unauthorized("Incorrect API key: it is unknown or was revoked.")
         return key
 
+    def find(self, secret: str) -> ApiKey | None:
+        """The key in force with that secret."""
+        return self._keys.get(hash_api_key(secret))
+
+    def by_id(self, key_id: str) -> ApiKey | None:
+        """The key in force by its public name."""
+        return next((key for key in self._keys.values() if key.id == key_id), None)
+
     def _add(self, hashed: bytes, value: bytes) -> None:
         try:
             self._keys[hashed] = ApiKey.model_validate_json(value)
