@@ -22,6 +22,15 @@ hypothesis.settings.register_profile(  # a machine may be busy: that is no findi
 hypothesis.settings.load_profile("millrace")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `pytest -n`: a file's tests stay together, and all that use the one running stack."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        group = "stack" if "data_dir" in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 async def kafka_runtime() -> KafkaRuntime:
     """From the user's cache: only the first session on a machine downloads."""
