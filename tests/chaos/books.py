@@ -8,9 +8,12 @@ from typing import NamedTuple
 import orjson
 
 from contracts.usage import UsageEvent, UsageKind
-from tests.chaos.answers import Said, Told
+from tests.chaos.answers import GOING_ON, Deletion, Said, Told
 
 LOST, DOUBLED, CONTRADICTED, UNCOUNTED = "lost", "doubled", "contradicted", "uncounted"
+DIFFERED = "differed"  # a stream that was gone on with isn't the unbroken one
+OVERSPENT = "overspent"  # a limit was passed, or who was turned away pays
+CANCELLED = "cancelled"  # a finish reason
 
 
 class Run(NamedTuple):
@@ -31,6 +34,14 @@ class Row(NamedTuple):
     cost_nano: int
 
 
+class Span(NamedTuple):
+    """How long a request that was let through was at work, surely: UTC ms."""
+
+    key: str
+    began: float
+    ended: float
+
+
 @dataclass
 class Evidence:
     """By record key. Records that came twice with the same identity and bytes are one: that is at-least-once."""
@@ -41,6 +52,11 @@ class Evidence:
     events: dict[str, dict[str, UsageEvent]] = field(default_factory=lambda: defaultdict(dict))
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     told: list[Told] = field(default_factory=list)
+    deletions: list[Deletion] = field(default_factory=list)
+    refusals: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # HTTP statuses of error frames
+    spans: list[Span] = field(default_factory=list)
+    meters: Mapping[tuple[str, str], int] = field(default_factory=dict)  # see limits.Meters
+    unasked: str = ""  # why the meters can't be asked; empty when they can
     unreadable: str = ""  # why the ledger can't be read; empty when it can
     changed: set[str] = field(default_factory=set)  # keys of events that came twice with different contents
 
@@ -94,34 +110,77 @@ def wasted_tokens(evidence: Evidence, keys: Iterable[str]) -> int:
     return sum(event.prompt_tokens + event.completion_tokens for event in events if event.kind is UsageKind.WASTE)
 
 
+def answers(evidence: Evidence) -> list[Said]:
+    """As the log has them."""
+    return [said for finals in evidence.finals.values() for said in _said(finals)]
+
+
 def _of_key(evidence: Evidence, key: str, clients: list[Told]) -> Iterator[tuple[str, str]]:
-    yield from _answers(evidence, key, clients)
-    yield from _bill(evidence, key)
+    turned_away = bool(clients) and all(told.refused for told in clients)
+    yield from _answers(evidence, key, clients, turned_away=turned_away)
+    yield from _bill(evidence, key, turned_away=turned_away)
     yield from _waste(evidence, key)
+    yield from _endings(evidence, key, clients)
 
 
-def _answers(evidence: Evidence, key: str, clients: list[Told]) -> Iterator[tuple[str, str]]:
+def _answers(evidence: Evidence, key: str, clients: list[Told], *, turned_away: bool) -> Iterator[tuple[str, str]]:
     finals = evidence.finals.get(key, set())
-    if not finals:
+    if not (finals or turned_away):
         yield LOST, "no final answer on `responses`"
     if len(finals) > 1:
         yield CONTRADICTED, f"{len(finals)} different final answers on `responses`"
     official = _said(finals)
+    for said in official:
+        if len(said.text.split()) != said.completion_tokens:  # the synthetic engine's words are its tokens
+            yield CONTRADICTED, f"the answer has {len(said.text.split())} tokens, and counts {said.completion_tokens}"
     for told in clients:
-        if told.said is None:
-            yield LOST, f"a client ({told.ask.door}) went without: {[trouble.what for trouble in told.troubles[-3:]]}"
-        elif told.said not in official:
-            yield CONTRADICTED, f"a client ({told.ask.door}) was told {told.said}, the log says {official}"
+        yield from _told(told, official, evidence.refusals.get(key, set()))
 
 
-def _bill(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
-    billed, rows = _billed(evidence, key), evidence.rows.get(key, [])
-    if not billed:
+def _told(told: Told, official: set[Said], refusals: set[int]) -> Iterator[tuple[str, str]]:
+    door = told.ask.door
+    if told.differs:
+        yield DIFFERED, f"a client ({door}, {told.cuts} cuts) heard another stream: {', '.join(told.differs)}"
+    if told.refused:
+        if told.refused not in refusals:
+            yield CONTRADICTED, f"a client ({door}) was refused with {told.refused}, the log says {refusals}"
+    elif told.said is None:
+        yield LOST, f"a client ({door}) went without: {[trouble.what for trouble in told.troubles[-3:]]}"
+    elif told.said not in official:
+        kind = DIFFERED if door in GOING_ON else CONTRADICTED
+        yield kind, f"a client ({door}, {told.cuts} cuts) was told {told.said}, the log says {official}"
+
+
+def _endings(evidence: Evidence, key: str, clients: list[Told]) -> Iterator[tuple[str, str]]:
+    """Who cancels is told the truth, and nothing is cancelled that nobody wanted to be."""
+    deletions = {deletion.status for deletion in evidence.deletions if deletion.key == key}
+    for said in _said(evidence.finals.get(key, set())):
+        cancelled = said.finish_reason == CANCELLED
+        if cancelled and not (deletions or any(told.ask.on_disconnect == "cancel" for told in clients)):
+            yield CONTRADICTED, "it was cancelled, and nobody had asked for that"
+        if (409 if cancelled else 200) in deletions:
+            yield CONTRADICTED, f"a DELETE was answered {deletions}, the answer ended with {said.finish_reason}"
+
+
+def _bill(evidence: Evidence, key: str, *, turned_away: bool) -> Iterator[tuple[str, str]]:
+    billed = _billed(evidence, key)
+    if not (billed or turned_away):
         yield LOST, "no usage event"
+    if billed and turned_away:
+        yield OVERSPENT, f"every client was turned away, and {len(billed)} were billed"
     if len(billed) > 1:
         yield DOUBLED, f"{len(billed)} usage events: claims {[event.claim for event in billed]}"
     if key in evidence.changed:
         yield CONTRADICTED, "one usage event's id with two contents"
+    yield from _rows(evidence, key)
+    official = _said(evidence.finals.get(key, set()))
+    for event in billed:
+        if (event.prompt_tokens, event.completion_tokens) not in {said[3:] for said in official}:
+            yield CONTRADICTED, f"billed {event.completion_tokens} tokens, answered {official}"
+
+
+def _rows(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
+    rows = evidence.rows.get(key, [])
     known = {event.event_id: _row(event) for event in evidence.events.get(key, {}).values()}
     for row in rows:
         if row != known.get(row.event_id):
@@ -131,10 +190,6 @@ def _bill(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
         yield DOUBLED, "an event is in the ledger twice"
     if missing := known.keys() - set(ids):
         yield LOST, f"{len(missing)} usage events are not in the ledger"
-    official = _said(evidence.finals.get(key, set()))
-    for event in billed:
-        if (event.prompt_tokens, event.completion_tokens) not in {said[3:] for said in official}:
-            yield CONTRADICTED, f"billed {event.completion_tokens} tokens, answered {official}"
 
 
 def _waste(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
@@ -143,7 +198,7 @@ def _waste(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
     wasted = [event for event in events if event.kind is UsageKind.WASTE]
     if any(event.cost_nano for event in wasted):
         yield DOUBLED, "waste was billed"
-    ran = {run.run for run in evidence.runs.get(key, [])}
+    ran = {run.run for run in evidence.runs.get(key, []) if run.run}  # what was turned away never ran
     if uncounted := ran - {event.run for event in events}:
         yield UNCOUNTED, f"runs without usage or waste: {uncounted}"
 

@@ -14,11 +14,12 @@ from tests.chaos.answers import Door, Told
 from tests.chaos.books import Evidence, Finding, balance
 from tests.chaos.commits import StaleCommit, stale_commits
 from tests.chaos.disk_faults import FULL_DISK_LEDGER
-from tests.chaos.evidence import gather, quiet
+from tests.chaos.evidence import Heard, gather, quiet
 from tests.chaos.faults import FAULTS, NotHappened
 from tests.chaos.load import Load
 from tests.chaos.rig import Rig
 from tests.chaos.schedule import rounds
+from tests.chaos.spending import overspent
 
 LATE_SECONDS = 2.0  # an answer that took longer was held up
 _CALM_SECONDS = 2.0  # between a recovery and the next fault
@@ -61,7 +62,7 @@ class Round:
         self.ended = time.monotonic()
         self.told = told[first:]
         late = [(one, answered) for one in told if (answered := _held_up(one)) and answered > self.began]
-        late += [(one, self.ended) for one in told if not one.over and one.ask.asked_at < self.ended - LATE_SECONDS]
+        late += [(one, self.ended) for one in told if _waits(one) and one.asked_at < self.ended - LATE_SECONDS]
         self.held_up = [answered - self.began for _, answered in late]
         self.doors = Counter(one.ask.door for one, _ in late)
         troubles = [trouble for one in told for trouble in one.troubles if trouble.failed and trouble.at > self.began]
@@ -70,8 +71,12 @@ class Round:
 
 def _held_up(told: Told) -> float | None:
     """When an answer came that took longer than it should."""
-    late = told.answered_at is not None and told.answered_at - told.ask.asked_at > LATE_SECONDS
+    late = told.ask.timed and told.answered_at is not None and told.answered_at - told.asked_at > LATE_SECONDS
     return told.answered_at if late else None
+
+
+def _waits(told: Told) -> bool:
+    return told.ask.timed and not told.over
 
 
 @dataclass
@@ -105,10 +110,11 @@ async def run(
             await load.drain()
             await quiet(rig.settings)
             stale = await stale_commits(rig.settings)
-            evidence = await gather(rig.settings, rig.ledger_url, load.told)
+            off = [(one.began, one.ended) for one in done if any(name.startswith("clock-") for name in one.faults)]
+            evidence = await gather(rig.settings, rig.ledger_url, Heard(load.told, load.deletions, off))
         finally:
             await load.close()
-        return Outcome(brokers, done, evidence, balance(evidence), stale)
+        return Outcome(brokers, done, evidence, [*balance(evidence), *overspent(evidence)], stale)
 
 
 def _possible(rig: Rig, names: Sequence[str], say: Say) -> list[str]:

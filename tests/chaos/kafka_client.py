@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.frames import Frame, FrameKind
 from contracts.kafka import client_options, producer_options
+from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from contracts.topics import Topics
 from tests.chaos.answers import Ask, Said, Told
@@ -57,7 +58,11 @@ class KafkaClient:
             frame = Frame.from_headers(record.headers)
             if frame.kind is FrameKind.FINAL:
                 return Said.of(orjson.loads(record.value))
-            told.trouble(f"{frame.status} {record.value[:150]!r}", failed=True)
+            limited = frame.outcome is Outcome.REJECTED
+            told.trouble(f"{frame.status} {record.value[:150]!r}", failed=not limited)
+            if limited and ask.limited:
+                told.refused = frame.status
+                return None
             if frame.outcome is None or frame.outcome.stored:
                 return None
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -87,5 +92,6 @@ class KafkaClient:
             waiting = self._waiting.get(record.key)
             if waiting is None or waiting.done():
                 continue
-            if dict(record.headers).get("kind") in (b"final", b"error"):
-                waiting.set_result(record)
+            headers = dict(record.headers)
+            if headers.get("kind") == b"final" or (headers.get("kind") == b"error" and "in-reply-to" not in headers):
+                waiting.set_result(record)  # what answers another asker alone (one who cancels, say) is no answer

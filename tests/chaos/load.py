@@ -1,38 +1,45 @@
-"""A steady load through all doors, from clients that don't give up; now and then two clients ask the same at once."""
+"""A steady load through all doors, from clients that don't give up: who cancel, hang up, come back, go on with streams
+that were cut, and run into limits. Now and then two clients ask the same at once."""
 
 import asyncio
 import random
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from contracts.settings import Settings
 from millrace.keys import create_key
-from millrace.replay.prompts import TENANTS, WORDS
-from tests.chaos.answers import Ask, Door, Told
+from millrace.replay.prompts import TENANTS
+from tests.chaos.answers import Ask, Deletion, Door, Told
 from tests.chaos.http_client import HttpClient
 from tests.chaos.kafka_client import KafkaClient
+from tests.chaos.limits import FRUGAL, NARROW, set_limits
+from tests.chaos.plan import Planned, plan
 
 PATIENCE_SECONDS = 120.0
-_TWINS = 0.15  # share of requests that a second client asks as well
 
 
 class Load:
-    """`told` has one entry for each call, from the moment of asking. The same seed asks the same."""
+    """`told` has one entry for each call, from the moment of asking; `deletions` one for each DELETE that has ended.
+    The same seed asks the same."""
 
     def __init__(self, urls: list[str], settings: Settings, per_second: float, seed: int) -> None:
         self.told: list[Told] = []
+        self.deletions: list[Deletion] = []
         self._urls = urls
         self._settings = settings
         self._per_second = per_second
-        self._rng = random.Random(f"load {seed}")
-        self._run = f"chaos-{seed}"
+        self._plan = plan(seed)
+        self._pace = random.Random(f"pace {seed}")
         self._kafka = KafkaClient(settings)
         self._http: HttpClient
         self._calls: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        secrets = {tenant: (await create_key(self._settings, tenant)).secret for tenant in TENANTS}
+        tenants = (*TENANTS, FRUGAL, NARROW)
+        secrets = {tenant: (await create_key(self._settings, tenant)).secret for tenant in tenants}
+        await set_limits(self._settings)
         self._http = HttpClient(self._urls, secrets)
         await self._kafka.start()
         self._asking = asyncio.create_task(self._ask_steadily())
@@ -52,9 +59,9 @@ class Load:
         await self._kafka.close()
 
     def late(self, limit_seconds: float) -> list[Told]:
-        """Calls that wait for longer than that, now."""
-        now = time.monotonic()
-        return [told for told in self.told if not told.over and now - told.ask.asked_at > limit_seconds]
+        """Calls that wait for longer than that, now, and shouldn't."""
+        since = time.monotonic() - limit_seconds
+        return [told for told in self.told if told.ask.timed and not told.over and told.asked_at < since]
 
     async def _stop_asking(self) -> None:
         if self._asking:
@@ -63,26 +70,24 @@ class Load:
             self._asking = None
 
     async def _ask_steadily(self) -> None:
-        for number in range(10_000_000):
-            key = f"{self._rng.choice(TENANTS)}:{self._run}-{number:06d}"
-            body, door = self._body(number), self._rng.choice(tuple(Door))
-            self._begin(Ask(key, door, body, time.monotonic()))
-            if self._rng.random() < _TWINS:
-                self._begin(Ask(key, self._rng.choice(tuple(Door)), body, time.monotonic()))
-            await asyncio.sleep(self._rng.expovariate(self._per_second))
+        for planned in self._plan:
+            self._ask(planned)
+            await asyncio.sleep(self._pace.expovariate(self._per_second))
 
-    def _body(self, number: int) -> dict[str, Any]:
-        words = " ".join(self._rng.choices(WORDS, k=20))
-        return {
-            "model": self._rng.choice(("small", "small", "auto", "large")),
-            "messages": [{"role": "user", "content": f"{number}: {words}"}],
-            "max_tokens": self._rng.randrange(10, 60),
-        }
+    def _ask(self, planned: Planned) -> None:
+        for ask in planned.asks:
+            self._begin(self._call(ask))
+        if planned.delete_after is not None:
+            self._begin(self._delete(planned.asks[0].key, planned.delete_after))
 
-    def _begin(self, ask: Ask) -> None:
-        call = asyncio.create_task(self._call(ask))
+    def _begin(self, doing: Coroutine[Any, Any, None]) -> None:
+        call = asyncio.create_task(doing)
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
+
+    async def _delete(self, key: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.deletions.append(await self._http.delete(key))
 
     async def _call(self, ask: Ask) -> None:
         told = Told(ask)

@@ -1,19 +1,31 @@
 """The table of a run, and every finding in a line of its own. Its seconds are those of answers, not of rounds: from the
 fault until each answer that it held up."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from millrace.replay.report import percentile
-from tests.chaos.books import CONTRADICTED, DOUBLED, LOST, UNCOUNTED, by_kind, totals, wasted_tokens
+from tests.chaos.books import (
+    CANCELLED,
+    CONTRADICTED,
+    DIFFERED,
+    DOUBLED,
+    LOST,
+    OVERSPENT,
+    UNCOUNTED,
+    answers,
+    by_kind,
+    totals,
+    wasted_tokens,
+)
 from tests.chaos.campaign import Outcome, Round
 from tests.chaos.faults import FAULTS, goal_seconds
 
 _COLUMNS = (
-    *("fault", "times", "requests", "lost", "doubled", "contradicted", "stale", "broken"),
+    *("fault", "times", "requests", "lost", "doubled", "contradicted", "differed", "overspent", "stale", "broken"),
     *("held up", "p50 s", "p99 s", "worst s", "goal s", "waste"),
 )
 
@@ -24,14 +36,15 @@ def render(outcome: Outcome) -> RenderableType:
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows(outcome):
         table.add_row(*row)
-    return Group(table, Text("\n" + "\n".join([*remarks(outcome), sums(outcome)])))
+    return Group(table, Text("\n" + "\n".join([*remarks(outcome), carried(outcome), sums(outcome)])))
 
 
 def markdown(outcome: Outcome) -> str:
     """The same, for a document."""
     lines = [_COLUMNS, ("---", *["---:"] * (len(_COLUMNS) - 1)), *rows(outcome)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n\n".join([table, sums(outcome), *(f"- {remark}" for remark in remarks(outcome))]) + "\n"
+    told = [carried(outcome), sums(outcome), *(f"- {remark}" for remark in remarks(outcome))]
+    return "\n\n".join([table, *told]) + "\n"
 
 
 def remarks(outcome: Outcome) -> list[str]:
@@ -63,6 +76,7 @@ def _row(outcome: Outcome, name: str, done: list[Round]) -> list[str]:
         f"{len(keys):,}",
         *(str(kinds.get(kind, 0)) for kind in (LOST, DOUBLED)),
         str(kinds.get(CONTRADICTED, 0) + kinds.get(UNCOUNTED, 0)),
+        *(str(kinds.get(kind, 0)) for kind in (DIFFERED, OVERSPENT)),
         str(stale),
         str(sum(len(one.failed) for one in done)),
         str(len(seconds)),
@@ -72,6 +86,25 @@ def _row(outcome: Outcome, name: str, done: list[Round]) -> list[str]:
         "" if goal is None else f"{goal:g}",
         f"{wasted_tokens(outcome.evidence, keys):,}",
     ]
+
+
+def carried(outcome: Outcome) -> str:
+    """What the load was made of: the rest of the table says nothing of what didn't occur."""
+    evidence = outcome.evidence
+    calls, deleted = evidence.told, [deletion.status for deletion in evidence.deletions]
+    doors = Counter(told.ask.door for told in calls)
+    left = Counter(told.ask.on_disconnect for told in calls if told.left)
+    cancelled = sum(said.finish_reason == CANCELLED for said in answers(evidence))
+    parts = [
+        "calls " + ", ".join(f"{count:,} {door}" for door, count in sorted(doors.items())),
+        f"streams gone on with {sum(told.cuts > 0 for told in calls):,}, cut {sum(told.cuts for told in calls):,}x",
+        "hung up " + ", ".join(f"{left[way]:,} to {way}" for way in sorted(left)),
+        f"DELETEs {len(deleted):,}: {deleted.count(200):,} cancelled, {deleted.count(409):,} too late",
+        f"cancelled answers {cancelled:,}",
+        f"turned away by a limit {sum(told.refused > 0 for told in calls):,}",
+        f"streams that said they had diverged {sum(told.diverged for told in calls):,}",
+    ]
+    return f"Load: {'; '.join(parts)}."
 
 
 def sums(outcome: Outcome) -> str:

@@ -29,6 +29,11 @@ SERVICES = (*INGRESSES, "streams-1", "worker-1", "worker-2", "analytics")
 ROOT = Path(__file__).parents[2]
 _UP_SECONDS = 120.0
 _LEDGER_MEBIBYTES = 192
+_FOR_THE_LOAD = {
+    "synthetic_sampling": True,  # each run says something else: an answer made of two would show
+    "ingress_return_seconds": 1.0,  # who hangs up has really gone, while its answer is still being made
+    "worker_max_in_flight": 16,  # after a pause some wait for their turn, and are cancelled there
+}
 
 
 class Member:
@@ -166,4 +171,4 @@ class Rig:
 def _plan(data_dir: Path, overrides: Mapping[str, object]) -> StackPlan:
     plan = make_plan(StackSettings(data_dir=data_dir, kafka_port=0), engine="synthetic", port=0)
     own = {"analytics_port": free_port(), "clickhouse_path": plan.data_dir / "ledger"}
-    return replace(plan, overrides=plan.overrides | own | overrides)
+    return replace(plan, overrides={**plan.overrides, **own, **_FOR_THE_LOAD, **overrides})

@@ -7,11 +7,13 @@ import pytest
 
 from contracts.outcomes import Outcome
 from contracts.usage import UsageEvent, UsageKind, event_id
-from tests.chaos.answers import Ask, Door, Said, Told
+from tests.chaos.answers import Ask, Deletion, Door, Said, Told
 from tests.chaos.books import (
     CONTRADICTED,
+    DIFFERED,
     DOUBLED,
     LOST,
+    OVERSPENT,
     UNCOUNTED,
     Evidence,
     Row,
@@ -28,8 +30,11 @@ EVENT = make_events(1)[0].model_copy(update=SUCCEEDED)
 KEY = f"{EVENT.tenant}:{EVENT.idempotency_key}"
 
 
-def final(text: str = "hello", completion_tokens: int = 7) -> bytes:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+TEXT = "one two three four five six seven"
+
+
+def final(text: str = TEXT, completion_tokens: int = 7, finish_reason: str = "stop") -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
     usage = {"prompt_tokens": 3, "completion_tokens": completion_tokens}
     return orjson.dumps({"model": "small", "choices": [choice], "usage": usage})
 
@@ -42,7 +47,8 @@ def balanced() -> Evidence:
     """One request, its worker killed once: two runs, one answer, one bill, one waste."""
     waste = as_waste(EVENT).model_copy(update={"run": "second"})
     said = Said.of(orjson.loads(final()))
-    evidence = Evidence(accepted={KEY}, told=[Told(Ask(KEY, Door.WHOLE, {}, 0.0), said, 1.0, over=True)])
+    told = Told(Ask(KEY, Door.WHOLE, {}), 0.0, said, 1.0, over=True)
+    evidence = Evidence(accepted={KEY}, told=[told])
     evidence.finals[KEY] = {final()}
     for event in (EVENT, waste):
         evidence.add_event(event)
@@ -52,11 +58,53 @@ def balanced() -> Evidence:
 
 
 def other_answer(evidence: Evidence) -> None:
-    evidence.finals[KEY].add(final("hullo"))
+    evidence.finals[KEY].add(final(TEXT.upper()))
 
 
 def other_told(evidence: Evidence) -> None:
-    evidence.told[0].said = Said("hullo", "small", "stop", 3, 7)
+    evidence.told[0].said = Said(TEXT.upper(), "small", "stop", 3, 7)
+
+
+def other_resumed(evidence: Evidence) -> None:
+    said = Said(TEXT.replace("three four", "drei vier"), "small", "stop", 3, 7)  # two runs in one text
+    evidence.told.append(Told(Ask(KEY, Door.RESUMED, {}, cuts=2), 0.0, said, 1.0, over=True, cuts=2))
+
+
+def resumed_with_an_event_twice(evidence: Evidence) -> None:
+    said = evidence.told[0].said
+    evidence.told.append(
+        Told(Ask(KEY, Door.SOCKET, {}), 0.0, said, 1.0, over=True, cuts=1, differs=["an event came twice"])
+    )
+
+
+def cancelled_unasked(evidence: Evidence) -> None:
+    ended = final(finish_reason="cancelled")
+    evidence.finals[KEY] = {ended}
+    evidence.told[0].said = Said.of(orjson.loads(ended))
+
+
+def cancelled_in_word_only(evidence: Evidence) -> None:
+    evidence.deletions.append(Deletion(KEY, 200))
+
+
+def cancelled_and_denied(evidence: Evidence) -> None:
+    cancelled_unasked(evidence)
+    evidence.deletions.append(Deletion(KEY, 409))
+
+
+def tokens_unlike_the_text(evidence: Evidence) -> None:
+    ended = final("one two three four")
+    evidence.finals[KEY] = {ended}
+    evidence.told[0].said = Said.of(orjson.loads(ended))
+
+
+def refused_in_word_only(evidence: Evidence) -> None:
+    evidence.told.append(Told(Ask(KEY, Door.WHOLE, {}, limited=True), 0.0, over=True, refused=429))
+
+
+def refused_and_billed(evidence: Evidence) -> None:
+    evidence.told = [Told(Ask(KEY, Door.WHOLE, {}, limited=True), 0.0, over=True, refused=429)]
+    evidence.refusals[KEY] = {429}
 
 
 def unanswered(evidence: Evidence) -> None:
@@ -121,6 +169,14 @@ def test_balanced_books() -> None:
     [
         (other_answer, CONTRADICTED),
         (other_told, CONTRADICTED),
+        (other_resumed, DIFFERED),
+        (resumed_with_an_event_twice, DIFFERED),
+        (cancelled_unasked, CONTRADICTED),
+        (cancelled_in_word_only, CONTRADICTED),
+        (cancelled_and_denied, CONTRADICTED),
+        (tokens_unlike_the_text, CONTRADICTED),
+        (refused_in_word_only, CONTRADICTED),
+        (refused_and_billed, OVERSPENT),
         (unanswered, LOST),
         (unknown_to_clients, LOST),
         (billed_twice, DOUBLED),
@@ -160,6 +216,26 @@ def test_a_refusal_before_the_answer_is_no_second_bill() -> None:
     evidence.rows[KEY].append(row(refusal))
     assert balance(evidence) == []
     assert totals(evidence).agree
+
+
+def test_who_is_turned_away_needs_no_answer() -> None:
+    told = Told(Ask(KEY, Door.WHOLE, {}, limited=True), 0.0, over=True, refused=429)
+    evidence = Evidence(accepted={KEY}, told=[told])
+    evidence.refusals[KEY] = {429}
+    assert balance(evidence) == []
+    assert totals(evidence).agree
+
+
+@pytest.mark.parametrize("wanted", ["by a DELETE", "by hanging up"])
+def test_what_was_cancelled_as_somebody_wished(wanted: str) -> None:
+    evidence = balanced()
+    cancelled_unasked(evidence)
+    if wanted == "by a DELETE":
+        evidence.deletions.append(Deletion(KEY, 200))
+    else:
+        ask = Ask(KEY, Door.STREAMED, {}, on_disconnect="cancel", leaves_after=1.0)
+        evidence.told.append(Told(ask, 0.0, evidence.told[0].said, 1.0, over=True, left=True))
+    assert balance(evidence) == []
 
 
 def test_sums_that_differ() -> None:

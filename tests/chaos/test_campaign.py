@@ -28,5 +28,10 @@ async def test_the_promise_holds_while_everything_is_killed(tmp_path: Path, kafk
     outcome = await run(tmp_path, seed=21, names=SHORT, seconds=40, per_second=4, say=said.append)
     assert holds(outcome), "\n".join([*said, *map(str, outcome.findings), *map(str, outcome.stale)])
     assert sum(len(one.keys) for one in outcome.rounds) > 50
+    calls, deleted = outcome.evidence.told, {deletion.status for deletion in outcome.evidence.deletions}
+    assert any(told.cuts for told in calls), "streams were gone on with"
+    assert any(told.left for told in calls), "clients hung up"
+    assert any(told.refused for told in calls), "a limit turned somebody away"
+    assert 200 in deleted, "something was cancelled"
     assert rows(outcome)[-1][0] == "all"
     assert render(outcome)

@@ -88,6 +88,6 @@ def test_seconds_are_of_answers_and_the_worst_is_held_against_the_goal() -> None
     quick, slow = Round(("kill-kafka",), 0.0, held_up=[4.0] * 9), Round(("kill-kafka",), 0.0, held_up=[16.0])
     first = rows(outcome(quick, slow))[0]
     assert first[:3] == ["kill-kafka", "2", "0"]
-    assert first[8:13] == ["10", "4.0", "16.0", "16.0", "15"]
+    assert first[10:15] == ["10", "4.0", "16.0", "16.0", "15"]
     assert f"| {' | '.join(first)} |" in markdown(outcome(quick, slow))
     assert missed(outcome(quick, slow)) == ["goal missed: round 2, kill-kafka: 16.0 s, not 15"]
