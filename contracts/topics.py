@@ -21,6 +21,15 @@ _COMPACTED = {
     "max.compaction.lag.ms": str(12 * _HOUR_MS),
     "delete.retention.ms": str(24 * _HOUR_MS),
 }
+# A beat a second of each worker, of which only the last one matters: what is compacted soon is soon read.
+_BEATS = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(24 * _HOUR_MS),
+    "segment.bytes": str(16 << 20),
+    "segment.ms": str(_HOUR_MS // 6),
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": str(_HOUR_MS),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,10 @@ class Topics:
     @property
     def limits(self) -> str:
         return f"{self.prefix}limits"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}workers"
 
     @property
     def feedback(self) -> str:
@@ -154,6 +167,7 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.api_keys, 1, {"cleanup.policy": "compact"}),
         TopicSpec(topics.limits, 1, {"cleanup.policy": "compact"}),
+        TopicSpec(topics.workers, 1, _BEATS),
         TopicSpec(topics.routes, 1, {"cleanup.policy": "compact", "max.message.bytes": kept["max.message.bytes"]}),
         TopicSpec(topics.changelog(REQUEST_TABLE), p, requests_changelog),
         TopicSpec(topics.changelog(TENANT_TABLE), q, changelog),

@@ -22,6 +22,7 @@ class _Flow:
     weight: float
     tag: float
     waiting: list[tuple[Rank, int, int, object]] = field(default_factory=list)
+    cost: int = 0  # of what waits
 
 
 class FairQueue(Generic[T]):
@@ -34,6 +35,7 @@ class FairQueue(Generic[T]):
         self._arrivals = count()
         self._now = 0.0  # virtual time
         self._length = 0
+        self.cost = 0  # of all that waits
 
     def __len__(self) -> int:
         return self._length
@@ -46,7 +48,9 @@ class FairQueue(Generic[T]):
             flow.tag = max(flow.tag, self._now)  # what it left unused isn't saved up
             self._announce(tenant, flow)
         heapq.heappush(flow.waiting, (rank, next(self._arrivals), cost, item))
+        flow.cost += cost
         self._length += 1
+        self.cost += cost
 
     @property
     def next_tenant(self) -> str | None:
@@ -68,7 +72,9 @@ class FairQueue(Generic[T]):
         flow = self._flows[tenant]
         self._now = max(self._now, flow.tag)
         _, _, cost, item = heapq.heappop(flow.waiting)
+        flow.cost -= cost
         self._length -= 1
+        self.cost -= cost
         self._charge(tenant, flow, cost)
         return item  # type: ignore[return-value] # only push puts something in
 
@@ -77,12 +83,35 @@ class FairQueue(Generic[T]):
         if flow := self._flows.get(tenant):
             self._charge(tenant, flow, tokens)
 
+    def longest(self, most: int) -> dict[str, tuple[int, float]]:
+        """Cost of what waits, and weight, of the tenants that have most waiting."""
+        waiting = ((flow.cost, tenant) for tenant, flow in self._flows.items() if flow.waiting)
+        return {tenant: (cost, self._flows[tenant].weight) for cost, tenant in heapq.nlargest(most, waiting)}
+
+    def ahead(self, tenant: str, item: T) -> tuple[int, int] | None:
+        """How many go before one that waits, and their cost: of its own tenant exactly, of others by the mean of
+        theirs. None when it doesn't wait."""
+        flow = self._flows.get(tenant)
+        mine = next((entry for entry in flow.waiting if entry[3] is item), None) if flow else None
+        if flow is None or mine is None:
+            return None
+        before = [cost for rank, arrival, cost, _ in flow.waiting if (rank, arrival) < mine[:2]]
+        count, total = len(before), sum(before)
+        due = flow.tag + total / flow.weight
+        for name, other in self._flows.items():
+            if name != tenant and other.waiting and other.tag < due:
+                mean = other.cost / len(other.waiting)
+                first = min(int((due - other.tag) * other.weight / mean) + 1, len(other.waiting))
+                count, total = count + first, total + round(first * mean)
+        return count, total
+
     def clear(self) -> None:
         """Nothing waits any more; who had how much is remembered."""
         for flow in self._flows.values():
             flow.waiting.clear()
+            flow.cost = 0
         self._due.clear()
-        self._length = 0
+        self._length = self.cost = 0
 
     def _charge(self, tenant: str, flow: _Flow, tokens: int) -> None:
         flow.tag += tokens / flow.weight

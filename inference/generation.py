@@ -26,6 +26,7 @@ from inference.engine_time import SharedClock
 from inference.first_token import FirstTokenTime
 from inference.frames import Frames
 from inference.orders import Order, Orders
+from inference.speed import Speed
 from inference.stall import StallWatch
 
 log = structlog.get_logger()
@@ -103,6 +104,16 @@ class Generator:
         self._runs = count(1)
         self._clock = SharedClock()
         self._first_token = FirstTokenTime()
+        self.speed = Speed()
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def model_version(self) -> str:
+        """By the catalogue."""
+        return self._spec.version
 
     async def run(
         self, assignment: Assignment, *, again: bool = False, others_wait: bool = False
@@ -202,6 +213,7 @@ class Generator:
                             watch.pause()  # Kafka may take its time
                             await self._frames.coalescer.add(run.deltas, step)
                         watch.stepped()
+                        self.speed.add(step)
         except TimeoutError as error:
             if not watch.expired:
                 raise

@@ -104,6 +104,16 @@ class Holding:
         """Under the present assignment."""
         return place.partition in self._consumer.assignment() and self._trackers[place.partition].is_open(place.offset)
 
+    def position(self, partition: TopicPartition) -> int:
+        """The offset below which everything is finished."""
+        return self._position(partition) or 0
+
+    def read_to(self, partition: TopicPartition) -> int:
+        """One past the last record that has come, under the present assignment."""
+        tracker = self._trackers.get(partition)
+        read = tracker.read_to if tracker else None
+        return self._floors.get(partition, 0) if read is None else read
+
     def tries(self, place: Place) -> int:
         """Crashes that it may have caused."""
         trail = self._trails.get(place.partition)
@@ -165,6 +175,11 @@ class Holding:
                 if position is not None and (anyway or state != self._committed.get(partition)):
                     positions[partition], states[partition] = position, state
             return bool(positions) and await self._commit_positions(positions, states)
+
+    @property
+    def generation(self) -> int:
+        """Of the group, as of the present assignment; -1 before the first."""
+        return -1 if self._generation is None else self._generation
 
     @property
     def _group_generation(self) -> int:

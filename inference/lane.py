@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from contracts import envelope
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
+from contracts.workers import Queued
 from inference.claims import Place
 from inference.fair_queue import FairQueue, Rank
 from inference.weights import parse_weights
@@ -107,6 +108,24 @@ class Lane:
     def find(self, claim: bytes) -> Ticket | None:
         """One that waits, and goes on waiting: who starts it out of its turn must pass over it then."""
         return self._by_claim.get(claim)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more is being fetched: if not, nobody knows how much more there is."""
+        return self._short.is_set()
+
+    @property
+    def queued_tokens(self) -> int:
+        """Of all that waits."""
+        return self._waiting.cost
+
+    def queued(self, most: int) -> dict[str, Queued]:
+        """By tenant, of those that have most."""
+        return {tenant: Queued(*told) for tenant, told in self._waiting.longest(most).items()}
+
+    def ahead(self, ticket: Ticket) -> tuple[int, int] | None:
+        """Requests and tokens that go before one that waits; None when it doesn't."""
+        return self._waiting.ahead(ticket.tenant, ticket)
 
     def charge(self, tenant: str, tokens: int) -> None:
         """A request took so many more tokens than were estimated, or less."""

@@ -70,6 +70,11 @@ class OffsetTracker:
         return next(iter(self._open), self._next)
 
     @property
+    def read_to(self) -> int | None:
+        """One past the last record delivered under this assignment; None before the first."""
+        return None if self._base is None else self._next
+
+    @property
     def begun(self) -> int:
         """One past the last record that has begun, in this assignment or one before."""
         return self._begun

@@ -23,6 +23,7 @@ from inference.deltas import Coalescer
 from inference.engine import Engine, open_engine
 from inference.frames import Frames
 from inference.generation import Generator
+from inference.heartbeat import Heartbeat
 from inference.orders import Orders
 from inference.orders_log import followed
 from inference.outbox import Outbox, die
@@ -53,7 +54,9 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             orders = Orders()
             obeying = await stack.enter_async_context(followed(settings, models, orders))
             obeying.add_done_callback(_check_obeying)
-            consumers = _build(models, engines, frames, orders, settings)
+            worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+            consumers = _build(worker, models, engines, frames, orders, settings)
+            await stack.enter_async_context(Heartbeat(producer, Topics.of(settings), worker, consumers).beating())
             await _serve(consumers, stop, settings.worker_drain_seconds)
         except KafkaError as error:
             raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap_servers} fails: {error!r}") from None
@@ -71,9 +74,13 @@ def choose_models(catalogue: Catalogue, names: str) -> dict[str, ModelSpec]:
 
 
 def _build(
-    models: dict[str, ModelSpec], engines: Iterable[Engine], frames: Frames, orders: Orders, settings: Settings
+    worker: str,
+    models: dict[str, ModelSpec],
+    engines: Iterable[Engine],
+    frames: Frames,
+    orders: Orders,
+    settings: Settings,
 ) -> list[ModelConsumer]:
-    worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     outbox = Outbox(frames.producer, Topics.of(settings))
     solitude = Solitude()
     consumers = []
@@ -140,7 +147,7 @@ async def _open_producer(settings: Settings, stop: asyncio.Event) -> AsyncIterat
 async def _check_topics(producer: AIOKafkaProducer, settings: Settings, models: Iterable[str]) -> None:
     """A consumer of a topic that doesn't exist would wait in silence. Raises ConfigError."""
     topics = Topics.of(settings)
-    needed = {topics.completions, topics.responses, topics.control, topics.dead_letters}
+    needed = {topics.completions, topics.responses, topics.control, topics.dead_letters, topics.workers}
     needed |= {topics.work(model, lane) for model in models for lane in LANES}
     present = (await producer.client.fetch_all_metadata()).topics()
     if missing := sorted(needed - present):

@@ -32,7 +32,7 @@ class Turns:
             self._level(interactive=interactive, batch=batch)
         if interactive:
             return "batch" if batch and self._owed else "interactive"
-        return "batch" if batch and self._running["batch"] < self._batch_room else None
+        return "batch" if batch and self._running["batch"] < self.batch_room else None
 
     @property
     def _owed(self) -> bool:
@@ -58,7 +58,8 @@ class Turns:
             self._had[lane] += tokens / share
 
     @property
-    def _batch_room(self) -> int:
+    def batch_room(self) -> int:
+        """Requests of batch work that may run while no interactive work waits."""
         quiet = not self._running["interactive"] and self._clock() - self._seen_at >= self._quiet_seconds
         return self._alone if quiet else self._beside
 

@@ -33,7 +33,7 @@ def _channels(topics: Topics) -> dict[str, Channel]:
 
 
 def _flow(topics: Topics) -> dict[str, Channel]:
-    """A request's way to a worker and back to settle."""
+    """A request's way to a worker and back to settle; and what workers say of themselves."""
     return {
         "requests": Channel(
             topics.requests,
@@ -70,6 +70,15 @@ def _flow(topics: Topics) -> dict[str, Channel]:
             [],
             ("inference", "streams"),
             ("streams",),
+        ),
+        "workers": Channel(
+            topics.workers,
+            "Heartbeats: what each worker serves, does and has waiting (compacted; a tombstone when it stops).",
+            {"type": "string", "description": "the worker's name"},
+            None,
+            ["worker-beat"],
+            ("inference",),
+            ("ingress", "streams", "operators"),
         ),
     }
 

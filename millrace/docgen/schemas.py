@@ -17,6 +17,7 @@ from contracts.limits import Limit
 from contracts.policy_record import PolicyRecord
 from contracts.usage import UsageEvent
 from contracts.websocket import ClientMessage, ServerMessage
+from contracts.workers import Beat
 
 MODELS: dict[str, type[BaseModel]] = {
     "chat-completion-request": ChatCompletionRequest,
@@ -40,6 +41,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "websocket-server-message": ServerMessage,
     "policy-record": PolicyRecord,
     "feedback": Feedback,
+    "worker-beat": Beat,
 }
 
 

@@ -1,0 +1,95 @@
+"""How long requests take in an engine: so when its places become free, and how much waiting work that is."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from contracts.envelope import Lane
+from contracts.topics import LANES
+from inference.claims import Place
+
+_WEIGHT = 1 / 32  # of the latest request
+_FULL = 0.75  # of the room: from there on a request's time is that of a full engine
+_POINTS = 17  # of the quantiles that are told
+
+
+class _Run(NamedTuple):
+    lane: Lane
+    tokens: int  # as they were estimated
+    began: float  # by the clock, seconds
+    crowd: int  # that ran then, itself included
+
+
+class _Mean:
+    """Of tokens and seconds, of the last few dozen requests."""
+
+    def __init__(self) -> None:
+        self.tokens = 0.0
+        self.seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        weight = _WEIGHT if self.tokens else 1.0
+        self.tokens += (max(tokens, 1) - self.tokens) * weight
+        self.seconds += (seconds - self.seconds) * weight
+
+
+class Pace:
+    """Of one model's engine. Work waits only for a full engine, and there each request takes longer than alone: so what
+    was seen in a full engine counts, as soon as there is any."""
+
+    def __init__(self, room: int, clock: Callable[[], float]) -> None:
+        self._room = room
+        self._clock = clock
+        self._running: dict[Place, _Run] = {}
+        self._full: dict[Lane, _Mean] = {lane: _Mean() for lane in LANES}
+        self._calm: dict[Lane, _Mean] = {lane: _Mean() for lane in LANES}
+
+    def start(self, place: Place, lane: Lane, tokens: int) -> None:
+        self._running[place] = _Run(lane, tokens, self._clock(), len(self._running) + 1)
+
+    def end(self, place: Place) -> None:
+        """A run that was never started, or ended before, is none."""
+        crowd = len(self._running)
+        run = self._running.pop(place, None)
+        if run:
+            full = max(run.crowd, crowd) >= _FULL * self._room
+            known = self._full if full else self._calm
+            known[run.lane].add(run.tokens, self._clock() - run.began)
+
+    def drop(self, place: Place) -> None:
+        """It was taken out before its end: that tells nothing."""
+        self._running.pop(place, None)
+
+    def running(self, lane: Lane) -> int:
+        return sum(run.lane == lane for run in self._running.values())
+
+    def mean_tokens(self, lane: Lane) -> int:
+        """Of a request; 0 while none is known."""
+        mean = self._mean(lane)
+        return round(mean.tokens) if mean else 0
+
+    def seconds_per_token(self, lane: Lane) -> float | None:
+        """A request's time in the engine over its estimated tokens; None while none is known."""
+        mean = self._mean(lane)
+        return mean.seconds / mean.tokens if mean else None
+
+    def frees_ms(self, lane: Lane, places: int) -> tuple[int, ...]:
+        """When each of the lane's places is expected to be free, soonest first: all, or quantiles of them. Who is
+        overdue ends with the next step, as far as anyone knows."""
+        now, pace = self._clock(), self.seconds_per_token(lane) or 0.0
+        left = [max(run.tokens * pace - (now - run.began), 0.0) for run in self._running.values() if run.lane == lane]
+        frees = sorted([0.0] * (places - len(left)) + left)[:places]
+        return tuple(round(seconds * 1000) for seconds in _quantiles(frees))
+
+    def _mean(self, lane: Lane) -> _Mean | None:
+        """The most telling one: of this lane in a full engine, of either in it, of this lane at all."""
+        other = LANES[1 - LANES.index(lane)]
+        candidates = (self._full[lane], self._calm[lane], self._full[other], self._calm[other])
+        return next((mean for mean in candidates if mean.tokens), None)
+
+
+def _quantiles(values: list[float]) -> list[float]:
+    """All, when they are few; else evenly spaced ones, the first and the last among them."""
+    if len(values) <= _POINTS:
+        return values
+    last = len(values) - 1
+    return [values[round(point * last / (_POINTS - 1))] for point in range(_POINTS)]
