@@ -21,8 +21,8 @@ _DIMENSIONS = {
     "day": "toDate(toStartOfHour(event_time))",
 }
 _TIMES = ("hour", "day")
-_SKETCH = "quantilesDD(0.01, 0.5, 0.95, 0.99)"
-_MEASURES = ("count()", *(f"{_SKETCH}({name})" for name in ("ttft_ms", "queue_ms", "total_ms")))
+SKETCH = "quantilesDD(0.01, 0.5, 0.95, 0.99)"
+_MEASURES = ("count()", *(f"{SKETCH}({name})" for name in ("ttft_ms", "queue_ms", "total_ms")))
 
 
 @dataclass(frozen=True, slots=True)

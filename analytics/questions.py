@@ -28,11 +28,12 @@ DIMENSIONS = {
     "operation": "operation",
     "engine": "engine",
     "price_version": "price_version",
+    "minute": "toStartOfMinute(event_time)",
     "hour": "toStartOfHour(event_time)",
     "day": "toDate(event_time)",
     "month": "toStartOfMonth(toDate(event_time))",
 }
-TIMES = ("hour", "day", "month")
+TIMES = ("minute", "hour", "day", "month")
 _TAG = re.compile(r"tag:(\S{1,255})")
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
@@ -105,6 +106,12 @@ class Question:
             times = [group for group, name in zip(groups, self.by, strict=True) if name in TIMES]
             statement += f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(times or (order, *groups))}"
         return statement, parameters
+
+    def where(self) -> tuple[list[str], dict[str, Any]]:
+        """Conditions on single rows, and their parameters."""
+        parameters: dict[str, Any] = {}
+        since, until = (utc_ms(bound) if bound else None for bound in (self.since, self.until))
+        return [*_between("event_time", since, until, parameters, ""), *self._filters(parameters)], parameters
 
     def _piece(self, period: Sequence[str], parameters: dict[str, Any]) -> str:
         groups = [f"{self._expression(name, parameters)} AS d{number}" for number, name in enumerate(self.by)]

@@ -36,12 +36,18 @@ FROM (
     )) AS p
 )
 """
-# contracts.prices.Price.cost, in 128 bits
-COST = f"""
-if(outcome IN ({_BILLED}), request + toInt64(intDiv(
-    toInt128(toInt64(prompt_tokens) - toInt64(cached_tokens)) * input + toInt128(cached_tokens) * cached_input
-    + toInt128(completion_tokens) * output + 500000, 1000000)), 0)
-"""
+
+
+def cost_sql(
+    fresh: str = "input", cached: str = "cached_input", output: str = "output", request: str = "request"
+) -> str:
+    """contracts.prices.Price.cost, in 128 bits, by the columns that have the prices."""
+    return f"""if(outcome IN ({_BILLED}), {request} + toInt64(intDiv(
+    toInt128(toInt64(prompt_tokens) - toInt64(cached_tokens)) * {fresh} + toInt128(cached_tokens) * {cached}
+    + toInt128(completion_tokens) * {output} + 500000, 1000000)), 0)"""
+
+
+COST = cost_sql()
 _ROWS = f"""
 SELECT *, toDate(event_time) AS day FROM usage WHERE kind IN ('usage', 'adjustment') AND {PERIOD}
 """

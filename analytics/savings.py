@@ -6,34 +6,48 @@ what it costs. Blocking.
 
 # ruff: noqa: S608 - our own words; what is asked for travels as parameters
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from analytics.clickhouse import Client
 from analytics.questions import utc_ms
-from analytics.reprice import COST, PERIOD, PRICES, Find, price_parameters
+from analytics.reprice import COST, PERIOD, PRICES, cost_sql, price_parameters
+from analytics.spending import Statement
 from contracts.catalogue import AUTO
 from contracts.errors import InvalidRequest
 from contracts.prices import Price, PriceTable
 
-_BILL = f"""
-SELECT tenant, sum({COST})
-FROM (SELECT *, toDate(event_time) AS day FROM usage WHERE {{where}} AND {PERIOD}) AS rows
-INNER JOIN ({PRICES}) AS prices USING (model, model_version, day)
-GROUP BY tenant
-"""
-_COUNTS = f"""
-SELECT
-    tenant, countIf(kind = 'usage'), sumIf(cached_tokens, kind = 'usage'),
-    countIf(kind = 'usage' AND {{routed}}), countIf(kind = 'waste'),
-    sumIf(prompt_tokens + completion_tokens, kind = 'waste'), sumIf(engine_us, kind = 'waste')
-FROM usage WHERE kind IN ('usage', 'waste') AND {PERIOD}
-GROUP BY tenant ORDER BY tenant
-"""
 _ROUTED = (
     f"(requested_model = '{AUTO}' OR startsWith(requested_model, '{AUTO}:')) AND model NOT IN ('', {{large:String}})"
 )
+_LARGE = """
+SELECT
+    toDate(p.1) AS day, 1 AS large_priced,
+    p.2 AS large_input, p.3 AS large_cached, p.4 AS large_output, p.5 AS large_request
+FROM (SELECT arrayJoin(arrayZip(
+    {large_days:Array(String)}, {large_inputs:Array(Int64)}, {large_cached:Array(Int64)},
+    {large_outputs:Array(Int64)}, {large_requests:Array(Int64)}
+)) AS p)
+"""
+_UNCACHED = cost_sql(cached="input")
+_AT_LARGE = cost_sql("large_input", "large_cached", "large_output", "large_request")
+_SAVED = f"""
+SELECT
+    tenant, countIf(kind = 'usage') AS requests, sumIf(cached_tokens, kind = 'usage') AS cached,
+    sumIf({_UNCACHED} - {COST}, kind = 'usage' AND priced) AS cache_nano,
+    countIf(kind = 'usage' AND {_ROUTED}) AS routed_requests,
+    sumIf({_AT_LARGE} - {COST}, kind = 'usage' AND {_ROUTED} AND priced AND large_priced) AS routing_nano,
+    countIf(kind = 'waste') AS waste_runs, sumIf(prompt_tokens + completion_tokens, kind = 'waste') AS waste_tokens,
+    sumIf(engine_us, kind = 'waste') AS waste_engine_us, sumIf({COST}, kind = 'waste' AND priced) AS waste_nano
+FROM
+(
+    SELECT *, toDate(event_time) AS day FROM usage
+    WHERE kind IN ('usage', 'waste') AND (tenant = {{tenant:String}} OR {{tenant:String}} = '') AND {PERIOD}
+) AS rows
+LEFT JOIN ({PRICES}) AS prices USING (model, model_version, day)
+LEFT JOIN ({_LARGE}) AS larges USING (day)
+GROUP BY tenant ORDER BY tenant
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,55 +70,37 @@ class Savings:
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """Half-open: [since, until). `large`: the model that everything would have gone to. Raises InvalidRequest when it
-    has no price."""
+    """Half-open: [since, until). `large`: the model that everything would have gone to. `tenant`: whose alone; "" for
+    everybody's. Raises InvalidRequest when `large` has no price."""
 
     prices: PriceTable
     large: str
     since: datetime
     until: datetime
+    tenant: str = ""
 
     def __post_init__(self) -> None:
         if all(price.model != self.large for price in self.prices.prices):
             raise InvalidRequest(f"The price table has no model {self.large!r}.", param="large")
 
+    def sql(self, client: Client) -> Statement:
+        """The statement and its parameters, with the prices that the period needs; blocking. Raises ClickHouseError."""
+        parameters = price_parameters(client, self.prices.find, self.since, self.until)
+        larges = [(day, price) for day in sorted({*parameters["days"]}) if (price := self._large_on(day))]
+        return _SAVED, parameters | {
+            "tenant": self.tenant,
+            "large": self.large,
+            "large_days": [day for day, _ in larges],
+            "large_inputs": [price.input for _, price in larges],
+            "large_cached": [price.cached_input for _, price in larges],
+            "large_outputs": [price.output for _, price in larges],
+            "large_requests": [price.request for _, price in larges],
+        }
+
     def lines(self, client: Client) -> list[Savings]:
         """By tenant. Raises ClickHouseError."""
-        usage, routed = "kind = 'usage'", f"kind = 'usage' AND {_ROUTED}"
-        cache = _less(self._bill(client, self._uncached, usage), self._bill(client, self.prices.find, usage))
-        routing = _less(self._bill(client, self._always_large, routed), self._bill(client, self.prices.find, routed))
-        waste = self._bill(client, self.prices.find, "kind = 'waste'")
-        bounds = {"since": utc_ms(self.since), "until": utc_ms(self.until), "large": self.large}
-        found = client.query(_COUNTS.replace("{routed}", _ROUTED), parameters=bounds).result_rows
-        return [
-            Savings(
-                tenant=row[0],
-                requests=row[1],
-                cached_tokens=row[2],
-                cache_nano=cache.get(row[0], 0),
-                routed_requests=row[3],
-                routing_nano=routing.get(row[0], 0),
-                waste_runs=row[4],
-                waste_tokens=row[5],
-                waste_engine_us=row[6],
-                waste_nano=waste.get(row[0], 0),
-            )
-            for row in found
-        ]
+        statement, parameters = self.sql(client)
+        return [Savings(*row) for row in client.query(statement, parameters=parameters).result_rows]
 
-    def _bill(self, client: Client, find: Find, where: str) -> dict[str, int]:
-        parameters = price_parameters(client, find, self.since, self.until) | {"large": self.large}
-        rows = client.query(_BILL.replace("{where}", where), parameters=parameters).result_rows
-        return {row[0]: row[1] for row in rows}
-
-    def _uncached(self, model: str, model_version: str, at: int) -> Price | None:
-        price = self.prices.find(model, model_version, at)
-        return price and price.model_copy(update={"cached_input": price.input})
-
-    def _always_large(self, model: str, model_version: str, at: int) -> Price | None:
-        """None where the model itself has no price: there is nothing to compare with."""
-        return self.prices.find(self.large, "", at) if self.prices.find(model, model_version, at) else None
-
-
-def _less(would: Mapping[str, int], does: Mapping[str, int]) -> dict[str, int]:
-    return {name: would.get(name, 0) - does.get(name, 0) for name in {*would, *does}}
+    def _large_on(self, day: str) -> Price | None:
+        return self.prices.find(self.large, "", utc_ms(datetime.fromisoformat(day).replace(tzinfo=UTC)))

@@ -32,6 +32,7 @@ def full(engine_folder: Settings) -> Iterator[Ledger]:
 def dimension(event: UsageEvent, name: str) -> Any:
     moment = datetime.fromtimestamp(event.event_time / 1000, UTC)
     times: dict[str, Any] = {
+        "minute": moment.replace(second=0, microsecond=0),
         "hour": moment.replace(minute=0, second=0, microsecond=0),
         "day": moment.date(),
         "month": date(moment.year, moment.month, 1),
