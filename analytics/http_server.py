@@ -13,10 +13,21 @@ from contracts.errors import StackError
 
 
 @asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[int]:
-    """Gives the port, which 0 leaves to the system. Raises StackError when it can't be had."""
-    sock = _listen(host, port)
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False))
+async def serving(
+    app: Starlette, host: str, port: int, *, variable: str = "ANALYTICS_PORT", patience_seconds: int | None = None
+) -> AsyncIterator[int]:
+    """Gives the port, which 0 leaves to the system; `variable` is the setting that names it. At its end answers have
+    `patience_seconds` to come to theirs; None: as long as they take. Raises StackError when the port can't be had."""
+    sock = _listen(host, port, variable)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=patience_seconds,
+    )
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         yield sock.getsockname()[1]
@@ -32,7 +43,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, variable: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(
         family, socket.SOCK_STREAM, socket.IPPROTO_TCP
@@ -44,5 +55,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used ({error.strerror})"
-        raise StackError(f"Analytics' port {host}:{port} {reason}; set MILLRACE_ANALYTICS_PORT to another.") from None
+        raise StackError(f"Analytics' port {host}:{port} {reason}; set MILLRACE_{variable} to another.") from None
     return sock

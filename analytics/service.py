@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from analytics.clickhouse import ClickHouseError
+from analytics.dashboard.desk import Desk
+from analytics.dashboard.service import beside
 from analytics.feedback import FeedbackSink
 from analytics.health import Health
 from analytics.http_server import serving
@@ -32,8 +34,9 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 T = TypeVar("T")
 
 
-async def run(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Until told to stop; waits for a Kafka or ClickHouse that isn't there yet. Raises StackError, ConfigError."""
+async def run(settings: Settings, *, stop: asyncio.Event, desk: Desk | None = None) -> None:
+    """Until told to stop; waits for a Kafka or ClickHouse that isn't there yet. `desk` is the dashboard's way to the
+    stages. Raises StackError, ConfigError."""
     health = Health()
     with ThreadPoolExecutor(1, "ledger") as executor:
         ledger = await _patiently(lambda: _in(executor, Ledger.open, settings), "ClickHouse", stop)
@@ -42,7 +45,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
         if not settings.clickhouse_url:
             _keep_blocks_in(settings.clickhouse_path.with_name(f"{settings.clickhouse_path.name}-incoming"))
         try:
-            await _serve(settings, ledger, executor, health, stop)
+            async with beside(settings, desk):
+                await _serve(settings, ledger, executor, health, stop)
         finally:
             await _in(executor, ledger.close)
 

@@ -167,6 +167,16 @@ class Settings(BaseSettings):
     query_max_memory_mb: int = Field(1024, ge=16, description="query port: memory of one query, MiB")
     query_max_result_mb: int = Field(256, ge=1, description="query port: size of one result, MiB")
     query_concurrency: int = Field(2, ge=1, description="query port: queries that run at once; others wait")
+    dashboard: bool = Field(default=True, description="analytics serves the dashboard beside the query port")
+    dashboard_host: str = Field("127.0.0.1", description="address of the dashboard")
+    dashboard_port: int = Field(8081, ge=0, le=65535, description="port of the dashboard")
+    dashboard_https: bool = Field(
+        default=False, description="people reach it by https, through a proxy: its cookie is marked Secure"
+    )
+    dashboard_session_hours: int = Field(12, ge=1, description="after this long people sign in again")
+    dashboard_secret: SecretStr | None = Field(
+        None, description="signs sessions; when unset a new one at each start, which ends them; never logged"
+    )
     ledger_retention_days: int | None = Field(
         None, ge=1, description="rows leave the ledger so long after their outcome; never when unset"
     )

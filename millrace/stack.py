@@ -19,7 +19,7 @@ from millrace.kafka_config import HOST
 from millrace.kafka_setup import prepare_kafka
 from millrace.keys import ensure_demo_key
 from millrace.load_settings import load
-from millrace.ports import free_port
+from millrace.ports import free_port, is_open
 from millrace.preflight import check_disk, check_engine, check_ports
 from millrace.service_process import ServiceProcess, ServiceSpec
 from millrace.stack_file import ChildState, StackFile, own_start_time, remove_stack_file
@@ -59,6 +59,13 @@ class StackPlan:
         return f"http://{HOST if host == '0.0.0.0' else host}:{self.overrides['ingress_port']}"  # noqa: S104
 
     @property
+    def dashboard_url(self) -> str | None:
+        """For people at this machine; None when it isn't served."""
+        services = self.services
+        host = HOST if services.dashboard_host == "0.0.0.0" else services.dashboard_host  # noqa: S104
+        return f"http://{host}:{services.dashboard_port}" if services.dashboard else None
+
+    @property
     def environment(self) -> dict[str, str]:
         """The caller's, and MILLRACE_… for what was decided here."""
         decided = {f"MILLRACE_{name.upper()}": str(value) for name, value in self.overrides.items()}
@@ -88,11 +95,18 @@ def make_plan(
         "ingress_host": services.ingress_host,
         "ingress_port": (services.ingress_port if port is None else port) or free_port(),
         "analytics_port": services.analytics_port or free_port(),
+        "dashboard_port": _dashboard_port(services),
         "streams_state_dir": data_dir / "streams",
         "clickhouse_path": data_dir / "clickhouse",
         "worker_engine": engine or services.worker_engine,
     }
     return StackPlan(stack, data_dir, kafka_port, overrides, workers)
+
+
+def _dashboard_port(services: Settings) -> int:
+    """Another one when it is taken: nothing fails because nobody can watch it."""
+    port = services.dashboard_port
+    return port if port and not is_open(services.dashboard_host, port) else free_port()
 
 
 class Stack:
@@ -184,6 +198,7 @@ class Stack:
             url=self.plan.url,
             kafka=services.kafka_bootstrap_servers,
             query_url=f"http://{services.analytics_host}:{services.analytics_port}" if embedded else None,
+            dashboard_url=self.plan.dashboard_url,
             engine=services.worker_engine,
             children=[ChildState(name=c.name, pid=c.pid, log=c.log) for c in self._supervisor.children],
         )
@@ -201,6 +216,8 @@ async def run_stack(stack: Stack, show: Say, say: Say) -> None:
             starting.result()
             services = stack.plan.services
             show(f"ready {stack.plan.url}\n")
+            if stack.plan.dashboard_url:
+                show(f"dashboard {stack.plan.dashboard_url}\n")
             show(examples(stack.plan.url, services.kafka_bootstrap_servers, services.topic_prefix, stack.api_key))
             await stopping
         say("stopping")

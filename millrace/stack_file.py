@@ -31,6 +31,7 @@ class StackFile(BaseModel):
     url: str = Field(description="HTTP API")
     kafka: str = Field(description="bootstrap address")
     query_url: str | None = Field(description="read-only ClickHouse HTTP; None when a ClickHouse server is used")
+    dashboard_url: str | None = Field(None, description="the dashboard; None when it isn't served")
     engine: str
     children: list[ChildState]
 

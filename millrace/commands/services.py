@@ -1,6 +1,13 @@
 """The services, each alone, against any Kafka and ClickHouse named in the settings: how production runs them."""
 
+# ruff: noqa: PLC0415 - keeps --help fast
+
+from functools import partial, update_wrapper
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
 
 
 def ingress() -> None:
@@ -19,13 +26,22 @@ def worker() -> None:
 
 
 def analytics() -> None:
-    """Write usage to ClickHouse, and answer queries when the engine is embedded."""
-    _run("analytics")
+    """Write usage to ClickHouse, answer queries when the engine is embedded, and serve the dashboard."""
+    from millrace.desk import OperatorDesk
+
+    settings = _settings()
+    _run("analytics", settings, desk=OperatorDesk(settings))
 
 
-def _run(package: str) -> None:
-    from contracts.runtime import main  # noqa: PLC0415 - keeps --help fast
-    from contracts.settings import Settings  # noqa: PLC0415
-    from millrace.load_settings import load  # noqa: PLC0415
+def _run(package: str, settings: "Settings | None" = None, **given: Any) -> None:
+    from contracts.runtime import main
 
-    main(import_module(f"{package}.service").run, load(Settings))
+    run = import_module(f"{package}.service").run
+    main(update_wrapper(partial(run, **given), run), settings or _settings())
+
+
+def _settings() -> "Settings":
+    from contracts.settings import Settings
+    from millrace.load_settings import load
+
+    return load(Settings)

@@ -24,7 +24,8 @@ Rows = list[tuple[object, ...]]
 @pytest.fixture(scope="session")
 async def data_dir(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaRuntime) -> AsyncIterator[Path]:
     folder = tmp_path_factory.mktemp("stack")
-    environment = {"MILLRACE_KAFKA_PORT": 0, "MILLRACE_ANALYTICS_PORT": 0, "MILLRACE_SYNTHETIC_FAULTS": True}
+    environment = {"MILLRACE_KAFKA_PORT": 0, "MILLRACE_ANALYTICS_PORT": 0, "MILLRACE_DASHBOARD_PORT": 0}
+    environment |= {"MILLRACE_SYNTHETIC_FAULTS": True}
     environment |= {"MILLRACE_INGRESS_RETURN_SECONDS": 60}  # whose connection was cut finds its request, on any machine
     command = await Command.start(
         "millrace", "up", "--port", 0, "--data-dir", folder, "--workers", 2, environment=environment

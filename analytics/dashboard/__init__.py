@@ -1,0 +1,1 @@
+"""The dashboard: one web page over the ledger and the running system. `views/__init__.py` registers its views."""

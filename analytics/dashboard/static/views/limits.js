@@ -1,0 +1,3 @@
+import { panel, table } from "/static/js/kit.js";
+
+export default { mount() {} };
