@@ -1,4 +1,5 @@
-"""A request that was forwarded twice (a stage crashed between sending and remembering it) runs once in this process."""
+"""A request that was forwarded twice (a stage crashed between sending and remembering it), or whose record came again
+while it ran (the partitions were dealt anew), runs once in this process."""
 
 from collections import OrderedDict
 from typing import NamedTuple
@@ -20,7 +21,7 @@ class Claims:
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
-        self._running: dict[tuple[bytes, bytes], list[Place]] = {}
+        self._running: dict[tuple[bytes, bytes], dict[Place, None]] = {}
         self._finished: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
     def enter(self, identity: tuple[bytes, bytes], place: Place) -> bool:
@@ -28,9 +29,9 @@ class Claims:
         `finish` returns."""
         if identity in self._finished:
             return False
-        places = self._running.setdefault(identity, [])
-        places.append(place)
-        return len(places) == 1
+        runs = identity in self._running
+        self._running.setdefault(identity, {})[place] = None
+        return not runs
 
     def has_finished(self, identity: tuple[bytes, bytes]) -> bool:
         return identity in self._finished
@@ -40,8 +41,8 @@ class Claims:
         self._finished[identity] = None
         if len(self._finished) > self._remembered:
             self._finished.popitem(last=False)
-        return self._running.pop(identity)
+        return [*self._running.pop(identity)]
 
-    def abandon(self, identity: tuple[bytes, bytes]) -> list[Place]:
-        """It runs no longer and has no outcome: every place that carried it is open again."""
-        return self._running.pop(identity)
+    def abandon(self, identity: tuple[bytes, bytes]) -> None:
+        """It runs no longer and has no outcome: whichever of its places comes next runs."""
+        del self._running[identity]

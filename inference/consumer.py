@@ -130,6 +130,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for lane in self._lanes.values():
             lane.clear()  # what a fetch under the old assignment still brought
         await self._holding.take_over(assigned)
+        # Until now nothing has started. What came again while it still ran is in its lane: it joins the run or, when
+        # that is given up here, runs anew.
         for task, ticket in list(self._running.items()):
             if self._is_strayed(ticket) and not task.done():
                 self._abandon(task, ticket)
@@ -215,7 +217,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             ticket = self._next()
             if ticket is None:
                 return
-            self._start(ticket)
+            if not self._start(ticket):
+                ticket.lane.charge(ticket.tenant, -ticket.tokens)
 
     def _next(self) -> Ticket | None:
         """The last places are for interactive work of tenants that have nothing in the engine: else one who comes while
@@ -236,12 +239,13 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._stopping or self._holding.dealing:
             return
         for lane in self._lanes.values():
-            if ticket := lane.find(claim.encode()):
-                self._start(ticket)
+            if (ticket := lane.find(claim.encode())) and self._start(ticket):
+                lane.charge(ticket.tenant, ticket.tokens)  # what its turn, when it comes, gives back
 
-    def _start(self, ticket: Ticket) -> None:
+    def _start(self, ticket: Ticket) -> bool:
+        """False when nothing more runs by it: it has finished, or runs already."""
         if not self._holding.start(ticket.place):
-            return
+            return False
         if self._claims.enter(ticket.identity, ticket.place):
             task = asyncio.create_task(self._process(ticket))
             self._running[task] = ticket
@@ -250,8 +254,10 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._turns.start(ticket.lane.name, ticket.tokens)
             self._pace.start(ticket.place, ticket.lane.name, ticket.tokens)
             task.add_done_callback(self._over)
-        elif self._claims.has_finished(ticket.identity):
+            return True
+        if self._claims.has_finished(ticket.identity):
             self._holding.finish([ticket.place])
+        return False
 
     async def _process(self, ticket: Ticket) -> None:
         record = ticket.record
@@ -358,10 +364,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._pace.drop(ticket.place)
         self._left(task)
         del self._running[task]
-        self._holding.abandon(self._claims.abandon(ticket.identity))
+        self._claims.abandon(ticket.identity)
         task.cancel()
-        if self._holding.has_come(ticket.place):
-            ticket.lane.put(ticket)  # its record came again while it still ran, and was passed over for that
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._left(task)

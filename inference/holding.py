@@ -78,14 +78,14 @@ class Holding:
         return partition not in self._kept
 
     def deliver(self, place: Place) -> bool:
-        """A record has come. False when it runs or ran here already."""
+        """A record has come. False when it has finished already."""
         if self._trackers[place.partition].deliver(place.offset):
             return True
         self._finished.set()  # it may have ended between two assignments: only now can that be committed
         return False
 
     def start(self, place: Place) -> bool:
-        """What was delivered runs now; False when others have finished it."""
+        """What was delivered runs now; False when it has finished meanwhile, here or elsewhere."""
         return self._trackers[place.partition].start(place.offset)
 
     def finish(self, places: Iterable[Place]) -> None:
@@ -94,15 +94,6 @@ class Holding:
             if trail := self._trails.get(place.partition):
                 trail.finish(place.offset)
         self._finished.set()
-
-    def abandon(self, places: Iterable[Place]) -> None:
-        """They run here no longer, unfinished: whoever holds them will get them anew."""
-        for place in places:
-            self._trackers[place.partition].abandon(place.offset)
-
-    def has_come(self, place: Place) -> bool:
-        """Under the present assignment."""
-        return place.partition in self._consumer.assignment() and self._trackers[place.partition].is_open(place.offset)
 
     def position(self, partition: TopicPartition) -> int:
         """The offset below which everything is finished."""

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 class OffsetTracker:
     """One partition, through any number of rebalances.
 
-    Commits only the contiguous prefix: every record below the position has finished. What runs or has finished here is
-    known by its offset, so a redelivery to this process never runs it twice. Offsets may have gaps.
+    Commits only the contiguous prefix: every record below the position has finished. What has finished here is known
+    by its offset, so a redelivery to this process never runs it twice. Offsets may have gaps.
     """
 
     def __init__(self) -> None:
         self._open: dict[int, None] = {}  # delivered under this assignment and not finished, in order
-        self._running: set[int] = set()
         self._done: set[int] = set()  # finished, not yet under a committed position
         self._base: int | None = None  # first offset delivered under this assignment
         self._next = 0  # one past the last
@@ -31,7 +30,7 @@ class OffsetTracker:
             self._open.pop(offset, None)
 
     def deliver(self, offset: int) -> bool:
-        """A record has come; within an assignment they come in order. False when it runs or ran already."""
+        """A record has come; within an assignment they come in order. False when it has finished already."""
         if self._base is None:
             self._base = offset
             self._done = {done for done in self._done if done >= offset}
@@ -39,28 +38,19 @@ class OffsetTracker:
         if offset in self._done:
             return False
         self._open[offset] = None
-        return offset not in self._running
+        return True
 
     def start(self, offset: int) -> bool:
-        """What was delivered runs. False when it needn't: it turned out that others had finished it."""
-        if offset in self._done:
+        """What was delivered runs, perhaps since an assignment before. False when it needn't: it has finished, here or
+        elsewhere."""
+        if offset not in self._open:
             return False
-        self._running.add(offset)
         self._begun = max(self._begun, offset + 1)
         return True
 
     def finish(self, offset: int) -> None:
-        self._running.discard(offset)
         self._open.pop(offset, None)
         self._done.add(offset)
-
-    def abandon(self, offset: int) -> None:
-        """It runs here no longer, unfinished: when it is delivered again it runs again."""
-        self._running.discard(offset)
-
-    def is_open(self, offset: int) -> bool:
-        """Delivered under this assignment, and not finished."""
-        return offset in self._open
 
     @property
     def position(self) -> int | None:

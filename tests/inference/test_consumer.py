@@ -11,6 +11,7 @@ from contracts.dead_letter import DeadLetter
 from contracts.errors import EngineFailed, InvalidRequest
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
+from inference.claims import Place
 from inference.engine import EngineDied, EngineOverloaded
 from tests.inference.gate import GateEngine, open_station
 from tests.inference.harness import MODEL, Bench, open_bench
@@ -222,6 +223,42 @@ async def test_partitions_that_come_back_bring_nothing_twice(settings: Settings)
         await bench.until_committed(16)
         assert sorted(first.started) == sorted(names)
         assert len(bench.log.completions) == 16
+
+
+async def test_streams_that_are_given_up_run_again_wherever_their_records_lie(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a freeze: the partition was somebody else's meanwhile, and its records, one of them forwarded twice,
+    come back before that is known, while they still run."""
+    engine = GateEngine()
+    names = ["acme:twice", "acme:once"]
+    async with open_bench(settings) as bench, open_station(settings, engine) as station:
+        for name, claim in (("acme:twice", "1.7"), ("acme:twice", "1.7"), ("acme:once", "1.8")):
+            await bench.put(name, chat(stream=True), partition=0, claim=claim)
+        await engine.until_started(2)
+        holding = station.consumer._holding
+        delivered = asyncio.Semaphore(0)
+        deliver, read_trails = holding.deliver, holding._read_trails
+
+        def count(place: Place) -> bool:
+            delivered.release()
+            return deliver(place)
+
+        async def late(partitions: list[TopicPartition]) -> None:
+            for _ in range(3):
+                await delivered.acquire()
+            await read_trails(partitions)
+
+        monkeypatch.setattr(holding, "deliver", count)
+        monkeypatch.setattr(holding, "_read_trails", late)
+        monkeypatch.setattr(holding, "lost", lambda _: True)
+        station.consumer._consumer._coordinator.request_rejoin()
+        await engine.until_started(4)
+        await engine.release()
+        await bench.log.answered(names)
+        await bench.until_committed(3)
+        assert sorted(engine.started) == sorted(2 * names)
+        assert sorted(outcome.key for outcome in bench.log.completions) == sorted(names)
 
 
 @pytest.mark.parametrize("cause", ["engine", "broker"])
