@@ -26,6 +26,7 @@ from analytics.clickhouse import ClickHouseError
 from analytics.health import Health
 from analytics.intake import Refused, take_in
 from analytics.ledger import Ledger
+from analytics.spans import SinkSpans
 from contracts.dead_letter import DeadLetter
 from contracts.errors import StackError
 from contracts.kafka import client_options
@@ -50,6 +51,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
     def __init__(self, settings: Settings, ledger: Ledger, executor: ThreadPoolExecutor, health: Health) -> None:
         self._settings = settings
         self._topics = Topics.of(settings)
+        self._spans = SinkSpans.of(self._topics)
         self._ledger = ledger
         self._executor = executor
         self._health = health
@@ -129,8 +131,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         async with self._storing:
             if not self._current(epoch):
                 return
+            block = self._spans.begin() if self._spans else None
             loop = asyncio.get_running_loop()
             refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
+        if self._spans and block:
+            self._spans.stored(block, records)
         done = self._until_storm(records, refused)
         offsets = next_offsets(done)
         aside = [item for item in refused if item.record.offset < offsets.get(_place(item.record), 0)]

@@ -49,6 +49,7 @@ class Envelope(HeaderModel):
         None, max_length=64, description="<partition>.<offset> of a claim that failed: lets its key run once more"
     )
     traceparent: str = Field("", max_length=128, description="W3C trace context")
+    tracestate: str = Field("", max_length=4096, description="W3C trace context: what other tracers say")
     caller: str = Field("", max_length=64, description="one that waits, and says by a leave when it hangs up")
     on_disconnect: OnDisconnect | None = Field(None, description="of a leave: what becomes of it when all have left")
 

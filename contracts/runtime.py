@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 import uvloop
 
+from contracts import tracing
 from contracts.errors import MillraceError
 from contracts.logs import configure_logging
 from contracts.settings import Settings
 
+_SERVICES = {"inference": "worker"}  # as operators know them, where the package has another name
 Service = Callable[..., Awaitable[None]]  # async def run(settings, *, stop: asyncio.Event) -> None
 
 
@@ -23,10 +25,13 @@ def main(run: Service, settings: Settings) -> None:
     configure_logging(settings)
     _collect_rarely()
     try:
+        tracing.start(_SERVICES.get(package := run.__module__.partition(".")[0], package))
         uvloop.run(_until_stopped(run, settings))
     except MillraceError as error:
         structlog.get_logger().error(error.message)
         sys.exit(1)
+    finally:
+        tracing.stop()
 
 
 def _collect_rarely() -> None:

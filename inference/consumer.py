@@ -27,6 +27,7 @@ from inference.outbox import Outbox
 from inference.outcome_count import OutcomeCount
 from inference.pace import Pace
 from inference.solitude import Solitude
+from inference.spans import Serving, WorkerSpans
 from inference.turns import Turns
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings = settings
         self._generator = generator
         self._outbox = outbox
+        self._spans = WorkerSpans(model, generator.engine_name, Topics.of(settings))
         self._room = room
         self._die = die
         self._solitude = solitude
@@ -260,12 +262,17 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return False
 
     async def _process(self, ticket: Ticket) -> None:
-        record = ticket.record
+        with self._spans.serving(ticket.record, again=self._holding.may_have_begun(ticket.place)) as serving:
+            await self._serve(ticket, serving)
+        self._holding.finish(self._claims.finish(ticket.identity))
+
+    async def _serve(self, ticket: Ticket, serving: Serving) -> None:
+        record = serving.record
         try:
             assignment = Assignment.parse(record, ticket.deadline)
-            completion, body = await self._attempt(assignment, ticket)
+            completion, body = await self._attempt(assignment, ticket, serving)
         except AttemptsExhausted as error:
-            await self._give_up(record, error)
+            await self._give_up(serving, error)
         except InvalidRequest as error:
             log.warning("Dead letter.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
             self._leave_engine()
@@ -277,9 +284,9 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._charge(ticket, completion)
             if assignment.work.stream:
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
-            await self._outbox.complete(record, completion, body)
+            serving.sending()
+            await self._outbox.complete(serving.leaving, completion, body)
             self._count(poison=False)
-        self._holding.finish(self._claims.finish(ticket.identity))
 
     def _charge(self, ticket: Ticket, completion: Completion) -> None:
         """What it really took counts, not what was estimated."""
@@ -292,23 +299,25 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._poison.count(poison=poison):
             self._die(f"{self.model}: {self._poison.sentence}")
 
-    async def _give_up(self, record: ConsumerRecord, error: AttemptsExhausted) -> None:
+    async def _give_up(self, serving: Serving, error: AttemptsExhausted) -> None:
+        record = serving.record
         log.error("Given up.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
         self._leave_engine()
         completion, body = self._generator.give_up(error)
         self._outcomes.count(completion)
         attempts = self._settings.worker_max_attempts
         await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=Outcome.FAILED)
-        await self._outbox.complete(record, completion, body)
+        serving.sending()
+        await self._outbox.complete(serving.leaving, completion, body)
 
-    async def _attempt(self, assignment: Assignment, ticket: Ticket) -> tuple[Completion, bytes]:
+    async def _attempt(self, assignment: Assignment, ticket: Ticket, serving: Serving) -> tuple[Completion, bytes]:
         """Runs it as its past asks for, and again when it hangs, until its tries are spent. Raises AttemptsExhausted,
         and what the generator raises but for a hang."""
         again = self._holding.may_have_begun(ticket.place)
         spent = self._holding.spent(ticket.place)
         while spent < self._settings.worker_max_attempts:
             try:
-                return await self._try(assignment, ticket, spent, again=again)
+                return await self._try(assignment, ticket, serving, spent, again=again)
             except EngineStalled as error:
                 log.warning("A request hung.", key=assignment.name, attempt=spent + 1, error=error.message)
                 await self._holding.mark_hang(ticket.place)
@@ -316,24 +325,27 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         raise self._exhausted()
 
     async def _try(
-        self, assignment: Assignment, ticket: Ticket, spent: int, *, again: bool
+        self, assignment: Assignment, ticket: Ticket, serving: Serving, spent: int, *, again: bool
     ) -> tuple[Completion, bytes]:
         """Once; alone in the process when it is the last time for what may have been part of a crash."""
         suspect = self._holding.tries(ticket.place) > 0
         if suspect and spent == self._settings.worker_max_attempts - 1:
             async with self._solitude.alone():
                 await self._holding.mark_start(ticket.place)
-                return await self._run(assignment, ticket, again=again)
+                return await self._run(assignment, ticket, serving, again=again)
         await self._solitude.enter()
         try:
             if suspect:
                 await self._holding.mark_start(ticket.place)
-            return await self._run(assignment, ticket, again=again)
+            return await self._run(assignment, ticket, serving, again=again)
         finally:
             self._solitude.leave()
 
-    async def _run(self, assignment: Assignment, ticket: Ticket, *, again: bool) -> tuple[Completion, bytes]:
-        return await self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
+    async def _run(
+        self, assignment: Assignment, ticket: Ticket, serving: Serving, *, again: bool
+    ) -> tuple[Completion, bytes]:
+        running = self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
+        return await serving.tried(assignment, running)
 
     def _exhausted(self) -> AttemptsExhausted:
         return AttemptsExhausted(

@@ -18,6 +18,7 @@ from contracts.envelope import Work
 from contracts.errors import DeadlineExceeded, EngineFailed, InvalidRequest, MillraceError
 from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
+from contracts.settings import EngineName
 from inference.answer import Answer
 from inference.chunks import Chunks
 from inference.deltas import DeltaStream
@@ -114,6 +115,10 @@ class Generator:
     def model_version(self) -> str:
         """By the catalogue."""
         return self._spec.version
+
+    @property
+    def engine_name(self) -> EngineName:
+        return self._engine.name
 
     async def run(
         self, assignment: Assignment, *, again: bool = False, others_wait: bool = False
@@ -236,6 +241,8 @@ class Generator:
         ]
         address = await self._frames.addresses.resolve(work.reply_to)
         opening = [("rate-limits", work.rate_limits.encode())] if work.rate_limits else []
+        if work.traceparent:
+            opening.append(("traceparent", work.traceparent.encode()))
         return DeltaStream(self._frames.producer, address, assignment.key.encode(), chunks, headers, opening)
 
     def _ended(self, run: Run, outcome: Outcome, error: MillraceError | None = None) -> Completion:

@@ -12,8 +12,8 @@ from contracts.errors import InvalidRequest
 from contracts.headers import RawHeaders
 from contracts.prices import NANO
 from contracts.tags import format_tags, parse_tags
+from contracts.tracing import TraceContext
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MOST_NANO = 2**63  # what the ledger's column holds
 _BATCH_TIERS = ("flex", "batch")
 
@@ -25,6 +25,7 @@ def envelope(caller: ApiKey, asked: Described, headers: dict[bytes, bytes], orig
     Raises InvalidRequest.
     """
     fields = {
+        **_trace(headers),
         **origin,
         "tenant": caller.tenant.encode(),
         "api-key-id": caller.id.encode(),
@@ -34,7 +35,6 @@ def envelope(caller: ApiKey, asked: Described, headers: dict[bytes, bytes], orig
         "lane": headers.get(b"millrace-lane") or _lane(asked),
         "deadline": _deadline(headers.get(b"millrace-deadline", b"")),
         "max-cost": _max_cost(headers.get(b"millrace-max-cost", b"")),
-        "traceparent": _traceparent(headers.get(b"traceparent", b"")),
     }
     given = {name: value for name, value in fields.items() if value}
     Envelope.from_headers(given)  # every stage would refuse what doesn't fit
@@ -93,6 +93,8 @@ def _deadline_ms(text: str) -> int:
     return int(date.timestamp() * 1000)
 
 
-def _traceparent(header: bytes) -> bytes:
-    """W3C trace context; a malformed one is dropped, as the recommendation asks."""
-    return header if _TRACEPARENT.fullmatch(header) else b""
+def _trace(headers: dict[bytes, bytes]) -> dict[str, bytes]:
+    """The caller's, where this process has no span of its own; a malformed one is dropped, as the recommendation has
+    it."""
+    context = TraceContext.parse(headers.get(b"traceparent"), headers.get(b"tracestate"))
+    return dict(context.headers()) if context else {}

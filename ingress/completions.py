@@ -21,6 +21,7 @@ from ingress.gateway import Gateway, gateway_of
 from ingress.identity import Identity, derive, identify
 from ingress.preferences import Preferences, prefer
 from ingress.route import read_body
+from ingress.spans import heard
 from ingress.sse import EventStream, Patience
 from ingress.stream import AnswerStream
 
@@ -127,6 +128,7 @@ class _Accepted:
     async def _whole(self) -> Answer:
         frame = await self.call.last_frame(self.started + self.wait_seconds)
         if frame is not None:
+            heard([frame])
             return frame_answer(frame, [*self.headers, self._timing()])
         if self.preferences.respond_async:
             return self._later()

@@ -15,10 +15,12 @@ from contracts.errors import KafkaUnavailable, UnknownModel
 from contracts.headers import RawHeaders
 from contracts.keyring import KeyRing
 from contracts.settings import Settings
+from contracts.topics import Topics
 from ingress.calls import Call, Calls
 from ingress.departures import Departures, chosen
 from ingress.history import History, Silence
 from ingress.requestlog import RequestLog
+from ingress.spans import CallSpans, TracedLog, trace_headers
 
 
 @dataclass(slots=True)
@@ -31,10 +33,14 @@ class Gateway:
     calls: Calls = field(default_factory=Calls)
     history: History = field(default_factory=Silence)
     departures: Departures = field(init=False)
+    spans: CallSpans | None = field(init=False)  # none while traces are off
     source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
     draining: bool = False
 
     def __post_init__(self) -> None:
+        self.spans = CallSpans.of(Topics.of(self.settings))
+        if self.spans:
+            self.log = TracedLog(self.log, self.spans)
         self.departures = Departures(self.log, self.origin, self.settings.ingress_return_seconds)
 
     def check_model(self, model: str) -> None:
@@ -52,6 +58,7 @@ class Gateway:
             "ce_type": ce_type.encode(),
             "ce_time": datetime.now(UTC).isoformat(timespec="milliseconds").encode(),
             "reply-to": self.reply_to.encode(),
+            **trace_headers(),
         }
 
     def on_disconnect(self, headers: dict[bytes, bytes], asked: Digest) -> OnDisconnect:

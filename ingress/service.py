@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from contracts.catalogue import load_catalogue
 from contracts.errors import StackError
@@ -17,6 +18,7 @@ from contracts.settings import Settings
 from ingress.app import build_app
 from ingress.connection import connect
 from ingress.gateway import Gateway
+from ingress.spans import TracedApp
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection: they, not we, close an idle one
 WS_ENVELOPE_BYTES = 65_536  # what a message may have around a body
@@ -68,7 +70,7 @@ async def serve(
 
 def _configure(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(gateway),
+        _application(gateway),
         http="httptools",
         ws="auto",
         ws_max_size=gateway.settings.max_body_bytes + WS_ENVELOPE_BYTES,
@@ -83,6 +85,11 @@ def _configure(gateway: Gateway) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(gateway.settings.ingress_drain_seconds) + LAST_WRITES_SECONDS,
     )
+
+
+def _application(gateway: Gateway) -> ASGIApp:
+    app = build_app(gateway)
+    return TracedApp(app, gateway.spans) if gateway.spans else app
 
 
 class _Server(uvicorn.Server):

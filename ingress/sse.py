@@ -11,6 +11,7 @@ from ingress.answers import RawHttpHeaders
 from ingress.calls import Call
 from ingress.following import Following
 from ingress.frame import RawFrame
+from ingress.spans import heard
 from ingress.stream import AnswerStream
 from ingress.wire import SSE
 
@@ -70,6 +71,7 @@ def tell(call: Call, stream: AnswerStream, frames: list[RawFrame], idle_error: M
     """What frames say to a client; no frames are the end of its patience."""
     if not frames:
         return stream.fail(idle_error)
+    heard(frames)
     try:
         return b"".join([stream.feed(frame) for frame in frames])
     except Exception:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
@@ -88,11 +89,18 @@ class _Session:
             doing = self._streams.follow(message)
         else:
             doing = self._streams.cancel(message)
-        self._tasks[message.ref] = asyncio.create_task(self._run(message.ref, doing))
+        given = message.headers if isinstance(message, Create) else {}
+        headers = {name.lower().encode(): value.encode() for name, value in given.items()}
+        self._tasks[message.ref] = asyncio.create_task(self._run(message.ref, doing, headers))
 
-    async def _run(self, ref: str, doing: Coroutine[Any, Any, None]) -> None:
+    def _span(self, headers: dict[bytes, bytes]) -> AbstractContextManager[object]:
+        spans = self._gateway.spans
+        return spans.call("WS /v1/ws", headers) if spans else nullcontext()
+
+    async def _run(self, ref: str, doing: Coroutine[Any, Any, None], headers: dict[bytes, bytes]) -> None:
         try:
-            await doing
+            with self._span(headers):
+                await doing
         except WebSocketDisconnect:
             pass
         except MillraceError as error:

@@ -7,6 +7,7 @@ come again, since Faust would acknowledge them and go on.
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,7 @@ from streams.faust_consumer import LoopConsumer
 from streams.gate import Gate
 from streams.outbox import Entered, Outbox, entered
 from streams.records import Output, Record
+from streams.spans import BatchSpans, StageSpans
 from streams.stage import Batch, Stage
 from streams.stand_in import StandIn
 from streams.store import Place
@@ -47,6 +49,7 @@ class Carrier:
         poison: PoisonLimit,
     ) -> None:
         self._stage = stage
+        self._spans = StageSpans.of(stage.name, topics)
         self._topics = topics
         self._set_aside = topics.dead_letters
         self._stand_in = StandIn(topics, stage.name, stage.source)
@@ -80,9 +83,10 @@ class Carrier:
         messages = [message for message in messages if message.generation_id == generation]
         if not self._gate.is_open or not messages:
             return  # the partitions are no longer ours: their next owner reads these again
+        spans = self._spans.batch() if self._spans else None
         with self._gate.passing():
             async with self._lock:
-                outputs, departing = self._decide(messages, consumer.durable_offset)
+                outputs, departing = self._decide(messages, consumer.durable_offset, spans)
                 landing = [self._land(await self._enter(*leaving), *leaving) for leaving in departing]
             if self._stage.state_first:
                 await asyncio.gather(*landing)
@@ -90,6 +94,8 @@ class Carrier:
             else:
                 await asyncio.gather(self._outbox.deliver(outputs), *landing)
             await self._note(messages)
+            if spans:
+                spans.delivered()
             for message in messages:
                 consumer.ack(message)
 
@@ -105,15 +111,18 @@ class Carrier:
             yield self._tables.partition(Place(self._stage.table, number)), list(group)
 
     def _decide(
-        self, messages: Iterable[Message], durable: Durable
+        self, messages: Iterable[Message], durable: Durable, spans: BatchSpans | None
     ) -> tuple[list[Output], list[tuple[Partition, Flight]]]:
         outputs: list[Output] = []
         departing: list[tuple[Partition, Flight]] = []
         seen_at = now_ms()
         for partition, group in self._by_partition(messages):
             batch = self._stage.open(partition)
+            decide = partial(self._one, batch)
+            if spans:
+                decide = partial(spans.decide, decide)
             for message in group:
-                told = self._one(batch, _record(message, seen_at))
+                told = decide(_record(message, seen_at))
                 self._storm |= self._poison.count(poison=any(one.topic == self._set_aside for one in told))
                 outputs += told
             batch.close()

@@ -1,0 +1,266 @@
+"""One trace per request, whole, from a stack that exports to a collector of the test's own."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from contracts.settings import Settings
+from millrace.kafka_runtime import KafkaRuntime
+from millrace.keys import create_key
+from millrace.stack_file import StackFile, running_stack
+from tests.support.collector import Collector, Seen, collecting
+from tests.support.commands import Command
+from tests.support.processes import gone
+from tests.support.until import until
+
+pytestmark = pytest.mark.stack
+CLIENT = "b7ad6b7169203331"
+SECRET_WORDS = "heliotrope marmalade zeppelin"  # of the prompt: to be found nowhere
+WORK = "work.small.interactive"
+BEHIND_HTTP = {
+    "dedupe requests": 1,
+    "send admitted": 1,
+    "meter admitted": 1,
+    "route": 1,
+    f"send {WORK}": 1,
+    f"queue {WORK}": 1,
+    f"process {WORK}": 1,
+    "chat small": 1,
+    "send completions": 1,
+    "settle completions": 1,
+    "send responses": 1,
+    "send usage": 1,
+    "tally usage": 1,
+    "store usage": 1,
+}
+OVER_HTTP = BEHIND_HTTP | {"POST /v1/chat/completions": 1, "send requests": 1, "receive responses": 1}
+
+
+@dataclass
+class Traced:
+    stack: StackFile
+    collector: Collector
+    http: httpx.AsyncClient
+
+    def body(self, max_tokens: int = 5, **more: object) -> dict[str, object]:
+        message = {"role": "user", "content": f"Where is my order? {SECRET_WORDS}"}
+        return {"model": "small", "messages": [message], "max_tokens": max_tokens} | more
+
+    async def whole(self, key: str, **headers: str) -> httpx.Response:
+        return await self.http.post(
+            "/v1/chat/completions", json=self.body(temperature=0.5, seed=7), headers={"Idempotency-Key": key, **headers}
+        )
+
+    async def trace_of(self, key: str) -> str:
+        """The id of the trace in which that request was sent."""
+        named = {"messaging.kafka.message.key": f"acme:{key}"}
+        found: list[str] = []
+
+        async def seen() -> bool:
+            found[:] = [
+                span.trace_id for span in list(self.collector.spans) if named.items() <= span.attributes.items()
+            ]
+            return bool(found)
+
+        await until(seen)
+        return found[0]
+
+    async def spans_of(self, key: str, names: dict[str, int]) -> list[Seen]:
+        return await self.collector.trace(await self.trace_of(key), lambda found: found >= Counter(names))
+
+
+@pytest.fixture(scope="module")
+async def traced(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaRuntime) -> AsyncIterator[Traced]:
+    folder = tmp_path_factory.mktemp("traced")
+    with collecting() as collector:
+        environment = {
+            "MILLRACE_KAFKA_PORT": 0,
+            "MILLRACE_ANALYTICS_PORT": 0,
+            "MILLRACE_SINK_MAX_WAIT_MS": 100,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": 100,
+        }
+        command = await Command.start(
+            "millrace", "up", "--port", 0, "--data-dir", folder, "--workers", 2, environment=environment
+        )
+        try:
+            await command.until("ready ")
+            stack = running_stack(folder)
+            secret = (await create_key(Settings(kafka_bootstrap_servers=stack.kafka), "acme")).secret
+            headers = {"Authorization": f"Bearer {secret}"}
+            async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=60) as http:
+
+                async def known() -> bool:
+                    return (await http.get("/v1/models")).status_code == httpx.codes.OK
+
+                await until(known)
+                yield Traced(stack, collector, http)
+            command.signal(signal.SIGTERM)
+            assert (await command.ended()).status == 0
+        finally:
+            await command.discard()
+
+
+def check_whole(spans: list[Seen], root_parent: str = "") -> None:
+    known = {span.span_id: span for span in spans}
+    roots = [span for span in spans if span.parent_id not in known]
+    assert [(span.name, span.parent_id) for span in roots] == [(roots[0].name, root_parent)]
+    for span in spans:
+        assert span.start_ns <= span.end_ns, span.name
+        parent = known.get(span.parent_id)
+        if parent:  # a record's timestamp is in whole milliseconds
+            assert span.start_ns >= parent.start_ns - 1_000_000, f"{span.name} before {parent.name}"
+    for span in spans:
+        said = " ".join(map(str, span.attributes.values()))
+        assert not any(word in said for word in SECRET_WORDS.split()), span
+
+
+def one(spans: list[Seen], name: str) -> Seen:
+    [span] = [span for span in spans if span.name == name]
+    return span
+
+
+def names(spans: list[Seen]) -> Counter[str]:
+    return Counter(span.name for span in spans)
+
+
+async def test_a_request_over_http_is_one_trace(traced: Traced) -> None:
+    key, trace_id = f"traced-{uuid4()}", uuid4().hex
+    answer = await traced.whole(key, traceparent=f"00-{trace_id}-{CLIENT}-01", tracestate="vendor=1")
+    assert answer.status_code == 200
+    spans = await traced.spans_of(key, OVER_HTTP)
+    assert {span.trace_id for span in spans} == {trace_id}
+    assert names(spans) == OVER_HTTP
+    check_whole(spans, CLIENT)
+    assert {span.service for span in spans} == {f"millrace-{s}" for s in ("ingress", "streams", "worker", "analytics")}
+
+    http = one(spans, "POST /v1/chat/completions")
+    assert http.kind == "server"
+    assert (http.attributes["http.route"], http.attributes["http.response.status_code"]) == (
+        "/v1/chat/completions",
+        200,
+    )
+    sent, deduped = one(spans, "send requests"), one(spans, "dedupe requests")
+    assert (sent.kind, deduped.kind, deduped.parent_id) == ("producer", "consumer", sent.span_id)
+    assert deduped.links == {(trace_id, sent.span_id)}
+    assert deduped.attributes["messaging.consumer.group.name"] == "millrace-streams"
+    assert (deduped.attributes["messaging.system"], deduped.attributes["messaging.operation.type"]) == (
+        "kafka",
+        "process",
+    )
+    received = one(spans, "receive responses")
+    assert (received.kind, received.links) == ("client", {(trace_id, one(spans, "send responses").span_id)})
+    assert received.end_ns <= http.end_ns
+    assert one(spans, "route").attributes["millrace.route"] == "named"
+    check_generation(one(spans, "chat small"), answer.json(), key)
+
+
+def check_generation(span: Seen, answer: dict[str, object], key: str) -> None:
+    usage = answer["usage"]
+    assert isinstance(usage, dict)
+    assert span.events == ("gen_ai.first_token",)
+    assert {name: value for name, value in span.attributes.items() if name.startswith("gen_ai.")} == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "synthetic",
+        "gen_ai.request.model": "small",
+        "gen_ai.request.stream": False,
+        "gen_ai.request.max_tokens": 5,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.seed": 7,
+        "gen_ai.response.id": f"chatcmpl-{key}",
+        "gen_ai.response.model": "small",
+        "gen_ai.response.finish_reasons": ["length"],
+        "gen_ai.response.time_to_first_chunk": span.attributes["gen_ai.response.time_to_first_chunk"],
+        "gen_ai.usage.input_tokens": usage["prompt_tokens"],
+        "gen_ai.usage.output_tokens": 5,
+        "gen_ai.usage.cache_read.input_tokens": 0,
+    }
+
+
+async def test_a_stream_is_one_trace(traced: Traced) -> None:
+    """The first frame came from the worker, the last from settle, and the call heard both."""
+    key = f"traced-{uuid4()}"
+    body = traced.body(stream=True)
+    async with traced.http.stream(
+        "POST", "/v1/chat/completions", json=body, headers={"Idempotency-Key": key}
+    ) as answer:
+        assert b"[DONE]" in await answer.aread()
+    expected = OVER_HTTP | {"receive responses": 2}
+    spans = await traced.spans_of(key, expected)
+    assert names(spans) == expected
+    check_whole(spans)
+    assert one(spans, "chat small").attributes["gen_ai.request.stream"] is True
+    heard = {link[1] for span in spans if span.name == "receive responses" for link in span.links}
+    assert heard == {one(spans, f"process {WORK}").span_id, one(spans, "send responses").span_id}
+
+
+async def test_a_direct_producers_request_is_one_trace(traced: Traced) -> None:
+    key = f"traced-{uuid4()}"
+    async with AIOKafkaProducer(bootstrap_servers=traced.stack.kafka) as producer:
+        await producer.send_and_wait("requests", orjson.dumps(traced.body()), key=f"acme:{key}".encode())
+    spans = await traced.spans_of(key, BEHIND_HTTP)
+    assert names(spans) == BEHIND_HTTP
+    check_whole(spans)
+    assert one(spans, "dedupe requests").parent_id == ""
+
+
+async def test_a_retry_links_to_the_run_that_answered_it(traced: Traced) -> None:
+    key = f"traced-{uuid4()}"
+    first = await traced.whole(key)
+    ran = await traced.spans_of(key, OVER_HTTP)
+    trace_id = uuid4().hex
+    again = await traced.whole(key, traceparent=f"00-{trace_id}-{CLIENT}-01")
+    assert again.content == first.content
+    answered = {"POST /v1/chat/completions": 1, "send requests": 1, "dedupe requests": 1}
+    answered |= {"send responses": 1, "receive responses": 1}
+    spans = await traced.collector.trace(trace_id, lambda found: found >= Counter(answered))
+    assert names(spans) == answered
+    check_whole(spans, CLIENT)
+    assert len(ran) == sum(OVER_HTTP.values())
+
+
+async def test_each_try_is_in_the_trace_of_a_request_whose_worker_was_killed(traced: Traced) -> None:
+    """It may be tried a third time, when the worker that comes back takes its partition."""
+    key = f"traced-{uuid4()}"
+    body = traced.body(max_tokens=1200)  # at 6 ms each
+    asking = asyncio.create_task(traced.http.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": key}))
+    first = one(await traced.spans_of(key, {f"queue {WORK}": 1}), f"queue {WORK}")
+    victim = int(first.instance.rpartition("-")[2])
+    os.kill(victim, signal.SIGKILL)
+    await gone(victim)
+    assert (await asking).status_code == 200
+    spans = await traced.spans_of(key, OVER_HTTP | {f"queue {WORK}": 2})
+    assert set(names(spans)) == set(OVER_HTTP)
+    check_whole(spans)
+    tries = [span for span in spans if span.name == f"queue {WORK}"]
+    assert (tries[0].instance, tries[0].attributes["millrace.redelivered"]) == (first.instance, False)
+    finished = [span for span in spans if span.name == f"process {WORK}"]
+    assert all(span.attributes["millrace.redelivered"] for span in (*tries[1:], *finished))
+    assert first.instance not in {span.instance for span in (*tries[1:], *finished)}
+
+
+async def test_a_collector_that_hangs_is_waited_for_by_nobody(traced: Traced) -> None:
+    asked = traced.collector.asked
+    traced.collector.answering.clear()
+    try:
+        began = time.monotonic()
+        answers = await asyncio.gather(*(traced.whole(f"traced-{uuid4()}") for _ in range(60)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert time.monotonic() - began < 30
+
+        async def exporting() -> bool:
+            return traced.collector.asked > asked
+
+        await until(exporting)
+    finally:
+        traced.collector.answering.set()
