@@ -45,6 +45,9 @@ class ModelSpec(_Strict):
     version: str = "1"
     context_tokens: int = Field(32_768, ge=16)
     default_output_tokens: int = Field(256, ge=1, description="reserved when the caller sets no max_tokens")
+    fallback: tuple[str, ...] = Field(
+        (), description="models that take its requests, the first that can, while it is away, failing or too busy"
+    )
     abilities: tuple[Ability, ...] = Field(("tools", "json_schema"), description="`auto` sends no other needs here")
     quality: int = Field(0, ge=0, description="`auto:best` takes the highest; among equals the dearest")
     tokens_per_second: int | None = Field(None, ge=1, description="of one answer; classes may prefer speed")
@@ -120,6 +123,8 @@ class Catalogue(_Strict):
         if len(slugs) != len(self.models):
             message = "two models' names differ only in punctuation: their topics would be the same"
             yield Misplaced(message, ("models",))
+        for name, spec in self.models.items():
+            yield from self._wrong_fallback(name, spec)
         for name, group in self.classes.items():
             yield from self._wrong_class(name, group)
         for number, rule in enumerate(self.rules):
@@ -130,6 +135,16 @@ class Catalogue(_Strict):
                 yield Misplaced(f"two rules are named {name!r}", ("rules", number, "name"))
         if sum(rule.spend_target is not None for rule in self.rules) > 1:
             yield Misplaced("one rule may have a spend_target, not several", ("rules",))
+
+    def _wrong_fallback(self, name: str, spec: ModelSpec) -> Iterator[Misplaced]:
+        place = ("models", name, "fallback")
+        for number, model in enumerate(spec.fallback):
+            if model not in self.models:
+                yield Misplaced(_unknown(f"the fallback of {name!r}", model), place)
+            if model == name:
+                yield Misplaced(f"{name!r} can't be its own fallback", place)
+            if model in spec.fallback[:number]:
+                yield Misplaced(f"the fallback of {name!r} names {model!r} twice", place)
 
     def _wrong_class(self, name: str, group: ModelClass) -> Iterator[Misplaced]:
         if name in self.models:

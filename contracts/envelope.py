@@ -105,6 +105,11 @@ class Work(Admitted):
     reserved_tokens: int = Field(ge=0)
     admitted_at: int = Field(description="UTC ms")
     rate_limits: str = Field("", description="the caller's limits and what is left of them; see rate_limits.py")
+    fallback_from: str = Field("", description="the model that should have served it, when another one does")
+    fallback_reason: str = Field("", description="why: no_worker, failing or over_capacity")
+    estimated_start: int | None = Field(
+        None, description="UTC ms: when it was expected to start, as it was let through"
+    )
 
 
 class ReplyTo(NamedTuple):

@@ -38,6 +38,8 @@ class Frame(HeaderModel):
     completion_tokens: int = Field(0, ge=0)
     retry_after_ms: int | None = Field(None, ge=0)
     rate_limits: str = Field("", description="the caller's limits and what is left of them; on a run's first frame")
+    fallback_from: str = Field("", description="the model that should have answered")
+    fallback_reason: str = Field("", description="why it did not: no_worker, failing or over_capacity")
     deltas_at: str = Field("", description="on a state: the reply address that has the deltas; `responses` when absent")
     accepted_at: int | None = Field(None, description="on a state: UTC ms, before any of its frames")
     fingerprint: str = Field("", description="on a state: of the body that runs")

@@ -90,6 +90,18 @@ class Settings(BaseSettings):
         3600, ge=1, description="a reservation that nothing settled is given back after this"
     )
 
+    worker_absent_seconds: int = Field(
+        30,
+        ge=1,
+        description="a model without a live worker is taken to be back after this: nearer deadlines are refused",
+    )
+    breaker_failure_share: float = Field(
+        0.5, gt=0, le=1, description="a model of whose requests this share fails is left to its fallback for a while"
+    )
+    breaker_least_requests: int = Field(10, ge=1, description="fewer than these in the window are no reason for that")
+    breaker_window_seconds: int = Field(30, ge=1, description="that window")
+    breaker_open_seconds: int = Field(15, ge=1, description="after this long one request tries the model again")
+
     # Workers
     worker_models: str = Field("", description="comma-separated models that this worker serves; all when empty")
     worker_engine: EngineName = Field("synthetic", description="engine for models that don't name one")

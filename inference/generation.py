@@ -16,6 +16,7 @@ from contracts.catalogue import ModelSpec
 from contracts.completion import Completion
 from contracts.envelope import Work
 from contracts.errors import DeadlineExceeded, EngineFailed, InvalidRequest, MillraceError
+from contracts.headers import RawHeaders
 from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
 from contracts.settings import EngineName
@@ -238,6 +239,7 @@ class Generator:
             ("run", run.name.encode()),
             ("model", self._model.encode()),
             ("claim", work.claim.encode()),
+            *_fallback(work),
         ]
         address = await self._frames.addresses.resolve(work.reply_to)
         opening = [("rate-limits", work.rate_limits.encode())] if work.rate_limits else []
@@ -278,6 +280,13 @@ class Generator:
             error=error.message if isinstance(error, MillraceError) else repr(error),
             exc_info=None if expected else error,
         )
+
+
+def _fallback(work: Work) -> RawHeaders:
+    """That it was meant for another model; most are not."""
+    if not work.fallback_from:
+        return []
+    return [("fallback-from", work.fallback_from.encode()), ("fallback-reason", work.fallback_reason.encode())]
 
 
 def _outcome_of(error: MillraceError, run: Run) -> Outcome:

@@ -55,6 +55,9 @@ def frame_headers(frame: RawFrame) -> RawHttpHeaders:
     headers: RawHttpHeaders = []
     if model := frame.headers.get("model"):
         headers.append((b"millrace-model", model))
+    if fallback_from := frame.headers.get("fallback-from"):
+        headers.append((b"millrace-fallback-from", fallback_from))
+        headers.append((b"millrace-fallback-reason", frame.headers.get("fallback-reason", b"")))
     if frame.headers.get("outcome") == _CANCELLED:
         headers.append((b"millrace-outcome", _CANCELLED))  # the answer is what it had got to
     if frame.replayed:

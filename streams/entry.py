@@ -39,6 +39,8 @@ class Answer(NamedTuple):
     cost_nano: int
     price_version: str
     rate_limits: str = ""
+    fallback_from: str = ""
+    fallback_reason: str = ""
 
     @property
     def settled_offset(self) -> int:

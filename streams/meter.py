@@ -17,8 +17,8 @@ from streams.limits.admission import Place, Shortage, budget_used, refresh, shor
 from streams.limits.forecast import Forecast
 from streams.limits.policy import Policy
 from streams.limits.question import answer
-from streams.policy.case import Conditions
 from streams.policy.running import RunningPolicy
+from streams.policy.surroundings import Surroundings
 from streams.records import Output, Record
 from streams.reservation import Choice, Hold, Reservation, ReservationKey
 from streams.reservations import Reservations
@@ -39,6 +39,7 @@ def meter(house: House) -> Stage:
         Forecast(house.catalogue, house.prices),
         house.policy,
         Reservations(house.settings.reservation_ttl_seconds * 1000),
+        house.surroundings or Surroundings(house.settings),
     )
     partitions = house.settings.tenant_partitions
     return Stage(
@@ -69,13 +70,20 @@ class _Batch:
 
 class Meter:
     def __init__(
-        self, topics: Topics, router: RunningPolicy, forecast: Forecast, policy: Policy, reservations: Reservations
+        self,
+        topics: Topics,
+        router: RunningPolicy,
+        forecast: Forecast,
+        policy: Policy,
+        reservations: Reservations,
+        surroundings: Surroundings,
     ) -> None:
         self._topics = topics
         self._router = router
         self._forecast = forecast
         self._policy = policy
         self._reservations = reservations
+        self._surroundings = surroundings
 
     def admit(self, book: Book, record: Record) -> list[Output]:
         """One record of `admitted`. Raises InvalidRequest when it isn't what dedupe writes."""
@@ -100,7 +108,7 @@ class Meter:
         self, book: Book, record: Record, request: Admitted, key: ReservationKey, places: list[Place], *, again: bool
     ) -> Output:
         now = book.tenant(key.tenant, 0).at
-        conditions = Conditions(budget_used=budget_used(places))
+        conditions = self._surroundings.conditions(request, record, budget_used(places))
         route = self._router.choose(request, record.value, record.timestamp, conditions)
         if isinstance(route, Refusal):
             return self._reject(record, request, None, route, tell(places, now))
@@ -110,6 +118,8 @@ class Meter:
             refusal = _refusal(short, key.tenant, now) if short else _AGAIN
             return self._reject(record, request, route, refusal, tell(places, now))
         take(places, need)
+        route = route._replace(starts_at=conditions.starts_at(route.model, record.timestamp))
+        self._surroundings.sent(request, route, need.tokens, record.seen_at)
         choice = Choice(route, self._router.version)
         opened = Reservation(
             offset=record.offset,
@@ -146,6 +156,7 @@ class Meter:
             ("reserved-tokens", str(held.need.tokens).encode()),
             ("admitted-at", str(held.admitted_at).encode()),
             ("rate-limits", held.rate_limits.encode()),
+            *_told(choice.route),
         ]
         topic = self._topics.work(choice.route.model, request.lane)
         return Output(topic, request.request_key.encode(), record.value, headers)
@@ -172,6 +183,13 @@ def _routed(route: Route, router_version: str) -> RawHeaders:
         ("complexity", str(route.complexity).encode()),
         ("router-version", router_version.encode()),
     ]
+
+
+def _told(route: Route) -> RawHeaders:
+    """What few requests have something to say of."""
+    said = {"fallback-from": route.fallback_from, "fallback-reason": route.fallback_reason}
+    starts = [("estimated-start", str(route.starts_at).encode())] if route.starts_at else []
+    return [(name, text.encode()) for name, text in said.items() if text] + starts
 
 
 def _over(held: Reservation, record: Record, *, again: bool) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 from contracts.bodies import parse_object
-from contracts.catalogue import AUTO_BEST, AUTO_CHEAP, AUTOMATIC, Catalogue, Rule
+from contracts.catalogue import AUTO_BEST, AUTO_CHEAP, AUTOMATIC, Ability, Catalogue, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
@@ -27,6 +27,9 @@ class Route(NamedTuple):
     rule: str  # the rule that chose it; or `named`, `max-cost`, `sticky`, `auto:cheap`, `auto:best`
     complexity: float
     tokens: int  # estimated: prompt and answer
+    fallback_from: str = ""  # the model that should have had it
+    fallback_reason: str = ""  # why that one couldn't take it; see Away
+    starts_at: int | None = None  # UTC ms, expected by what the workers told; shown, decides nothing any more
 
 
 class Refusal(NamedTuple):
@@ -55,7 +58,23 @@ class Router:
         self._prices = prices
 
     def choose(self, request: Admitted, body: bytes, at: int, now: Conditions = CALM) -> Route | Refusal:
-        """`at` (UTC ms) says which prices are in force. The body is parsed only when the choice depends on it."""
+        """`at` (UTC ms) says which prices are in force. The body is parsed only when the choice depends on it.
+
+        When the model that should have it can't take it now, the first able one of that model's chain does, and for
+        `auto` whichever the rules would choose without it; or it waits, unless its deadline passes meanwhile.
+        """
+        wanted = self._wanted(request, body, at, now.calm())
+        if isinstance(wanted, Refusal):
+            return wanted
+        reason = now.away(wanted.model, request.deadline, at)
+        if reason is None:
+            return wanted
+        other = self._stand_in(wanted, request, body, at, now)
+        if other:
+            return other._replace(fallback_from=wanted.model, fallback_reason=reason)
+        return _too_late(wanted.model, request, at, now) or wanted
+
+    def _wanted(self, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | Refusal:
         estimate = Estimate(self.catalogue, self._prices, request, at)
         if request.requested_model not in AUTOMATIC:
             return self._named(request, estimate)
@@ -66,6 +85,19 @@ class Router:
             return Refusal(error.status, error.code or "", error.message, error.param or "")
         case = Case(request, score, needs(fields), self._split_key(request, fields), estimate, at, now)
         return self._automatic(case, fields)
+
+    def _stand_in(self, wanted: Route, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | None:
+        """Who takes it in the place of that model, if anybody can now."""
+        chain = self.catalogue.models[wanted.model].fallback
+        estimate = Estimate(self.catalogue, self._prices, request, at)
+        case = Case(request, wanted.complexity, _needs(body) if chain else [], b"", estimate, at, now)
+        for model in chain:
+            if case.can(model, self.catalogue) and estimate.within_ceiling(model):
+                return Route(model, wanted.rule, wanted.complexity, estimate.tokens(model))
+        if request.requested_model not in AUTOMATIC:
+            return None
+        other = self._wanted(request, body, at, now)
+        return other if isinstance(other, Route) else None
 
     def _named(self, request: Admitted, estimate: Estimate) -> Route | Refusal:
         """Never answered by another model than the one that was asked for."""
@@ -168,6 +200,31 @@ _PARAMS = {"tools": "tools", "vision": "messages", "json_schema": "response_form
 
 def _hash(catalogue: Catalogue) -> str:
     return hashlib.blake2b(catalogue.model_dump_json().encode(), digest_size=4).hexdigest()
+
+
+def _needs(body: bytes) -> list[Ability]:
+    """What can't be read is for the engine to refuse."""
+    try:
+        return needs(parse_object(body))
+    except InvalidRequest:
+        return []
+
+
+def _too_late(model: str, request: Admitted, at: int, now: Conditions) -> Refusal | None:
+    """None when it may wait. When to try again: as soon as the wait is as short as this request may wait."""
+    if not now.too_late(model, request.deadline, at):
+        return None
+    by = now.deadline if request.deadline is None else request.deadline
+    wait_ms = now.waits_ms.get(model, 0)
+    retry_after_ms = max(at + wait_ms - (by or at), 1)
+    if now.down.get(model) == "no_worker":
+        message = f"No worker serves the model {model!r} now, and the request's deadline is near."
+        return Refusal(503, "no_worker", message, "model", retry_after_ms, "server_error")
+    message = (
+        f"The model {model!r} is over capacity: a request would wait about {wait_ms / 1000:.1f} s for its turn, "
+        "longer than its deadline allows."
+    )
+    return Refusal(529, "over_capacity", message, "deadline", retry_after_ms, "server_error")
 
 
 def _too_dear(request: Admitted, least: int) -> Refusal:

@@ -26,6 +26,7 @@ from streams.gate import Gate
 from streams.limits.policy import default_policy
 from streams.outbox import Outbox
 from streams.policy.running import RunningPolicy
+from streams.policy.surroundings import Surroundings
 from streams.reply_topics import ReplyTopics
 from streams.stage import House, Stage
 from streams.stages import stages
@@ -45,8 +46,8 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Until told to stop; waits for a Kafka that isn't there yet. Raises ConfigError or StackError."""
     catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
     policy = default_policy(settings)
-    routing = RunningPolicy(catalogue, prices)
-    house = House(settings, Topics.of(settings), catalogue, prices, policy, routing)
+    routing, surroundings = RunningPolicy(catalogue, prices), Surroundings(settings)
+    house = House(settings, Topics.of(settings), catalogue, prices, policy, routing, surroundings)
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(_producer(settings, stop))
         if producer is None:
@@ -55,6 +56,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
         await producer.client.set_topics(ours)
         await stack.enter_async_context(Follower(settings, house.topics.limits, policy.apply))
         await stack.enter_async_context(Follower(settings, house.topics.routes, routing.apply))
+        await stack.enter_async_context(Follower(settings, house.topics.workers, surroundings.apply))
         folder = stack.enter_context(claim_folder(settings.streams_state_dir / house.topics.streams_app))
         store = Store(folder, {REQUEST_TABLE: accepted_at})
         stack.callback(store.close)

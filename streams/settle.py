@@ -35,6 +35,8 @@ class Ended(Admitted, Completion):
     reserved_tokens: int = 0
     admitted_at: int | None = None
     rate_limits: str = ""
+    fallback_from: str = ""
+    fallback_reason: str = ""
 
 
 def settle(house: House) -> Stage:
@@ -100,6 +102,8 @@ class Settle:
             cost_nano=cost,
             price_version=price_version,
             rate_limits=ended.rate_limits,
+            fallback_from=ended.fallback_from,
+            fallback_reason=ended.fallback_reason,
         )
         return held._replace(answer=answer, callers=(), body=record.value or _explain(ended))
 

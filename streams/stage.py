@@ -10,6 +10,7 @@ from contracts.topics import Topics
 from streams.entry import Decision, Entry
 from streams.limits.policy import Policy
 from streams.policy.running import RunningPolicy
+from streams.policy.surroundings import Surroundings
 from streams.records import Output, Record
 from streams.state import OWN, State
 from streams.sweep import Sweep
@@ -24,6 +25,7 @@ class House(NamedTuple):
     prices: PriceTable
     policy: Policy
     routing: RunningPolicy | None = None  # none: the catalogue's own policy, for good
+    surroundings: Surroundings | None = None  # none: nothing is known of workers
 
 
 class Batch(Protocol):

@@ -1,11 +1,13 @@
 """A request as the rules see it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from contracts.catalogue import Ability, Catalogue, Rule
 from contracts.envelope import Admitted
 from streams.policy.estimate import Estimate
+
+Away = Literal["no_worker", "failing", "over_capacity"]  # why a model can't take a request now
 
 
 class Conditions(NamedTuple):
@@ -14,6 +16,28 @@ class Conditions(NamedTuple):
 
     budget_used: float = 0.0  # of the tightest budget that the request counts against, 0 to 1
     waits_ms: Mapping[str, int] = {}  # by model: how long a request would wait for its turn; what isn't known is 0
+    down: Mapping[str, Away] = {}  # models that nobody serves, or that fail
+    deadline: int | None = None  # UTC ms, of a request that names none
+
+    def away(self, model: str, deadline: int | None, at: int) -> Away | None:
+        """Why the model can't take a request now (UTC ms) that must start by its deadline; None when it can. A deadline
+        that has passed already is no model's fault."""
+        if reason := self.down.get(model):
+            return reason
+        return "over_capacity" if self.too_late(model, deadline, at) else None
+
+    def too_late(self, model: str, deadline: int | None, at: int) -> bool:
+        by = self.deadline if deadline is None else deadline
+        return by is not None and at <= by < at + self.waits_ms.get(model, 0)
+
+    def starts_at(self, model: str, at: int) -> int | None:
+        """When a request that is sent on now would start there, UTC ms; None when it can't be told."""
+        wait_ms = self.waits_ms.get(model)
+        return None if wait_ms is None or self.down.get(model) == "no_worker" else at + wait_ms
+
+    def calm(self) -> "Conditions":
+        """As if every model could take it at once."""
+        return Conditions(self.budget_used)
 
 
 CALM = Conditions()
@@ -51,9 +75,8 @@ class Case(NamedTuple):
     def can(self, model: str, catalogue: Catalogue) -> bool:
         """Whether the model is able to serve it: abilities, context, and its turn before the deadline."""
         spec = catalogue.models[model]
-        late = self.at + self.now.waits_ms.get(model, 0)
         return (
             self.request.prompt_estimate < spec.context_tokens
             and all(need in spec.abilities for need in self.needs)
-            and (self.request.deadline is None or not self.now.waits_ms or late <= self.request.deadline)
+            and self.now.away(model, self.request.deadline, self.at) is None
         )

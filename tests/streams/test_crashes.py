@@ -20,6 +20,7 @@ from streams.reservation import Hold, Reservation
 from streams.tenants import Tenant, account_key, history_key
 from tests.streams.actors import ask, body, cancel_on_control, finish, frames, leave, orders, text, work_records
 from tests.streams.world import Produced, World
+from tests.support import loads
 
 KEYS = [f"acme:k{number}" for number in range(3)]
 ADDRESSES = ["", "responses/0", "responses.mine"]
@@ -39,10 +40,11 @@ class Story:
         self.world = World(Settings(request_partitions=2, tenant_partitions=1, tokens_per_minute=LIMIT))
         self._limit(LIMIT)
         self.asked: list[Produced] = []
+        self.beats = 0
 
     def tell(self) -> None:
         happens = {self._post: 4, self._look: 1, self._give_up: 1, self._take: 12}
-        happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1, self._redrive: 1}
+        happens |= {self._land: 10, self._run: 5, self._crash: 2, self._change: 1, self._redrive: 1, self._hear: 2}
         for step in self.random.choices([*happens], [*happens.values()], k=self.steps):
             step()
         self._end()
@@ -50,7 +52,16 @@ class Story:
     def _post(self) -> None:
         key, value = self.random.choice(KEYS), self.random.choice(BODIES)
         headers = [("caller", self.random.choice(CALLERS).encode()), ("user", b"ann")]
+        if self.random.random() < 0.3:
+            headers.append(("deadline", str(self.world.now + 2000).encode()))
         self.asked.append(ask(self.world, key, value, reply_to=self.random.choice(ADDRESSES), headers=headers))
+
+    def _hear(self) -> None:
+        """The worker is idle, or so busy that a near deadline can't be met, or dead."""
+        self.beats += 1
+        load = loads.lane(self.random.choice([0, 4, 40]))
+        told = loads.record(loads.beat(self.world.now + self.beats, small=load))
+        self.world.surroundings.apply([told if self.random.random() < 0.8 else (told[0], None)])
 
     def _give_up(self) -> None:
         key, way = self.random.choice(KEYS), self.random.choice(["cancel", "control", "hang up"])

@@ -18,6 +18,7 @@ from streams.entry import accepted_at
 from streams.expiry import Behind
 from streams.limits.policy import default_policy
 from streams.partition import partition_of
+from streams.policy.surroundings import Surroundings
 from streams.records import Output, Record
 from streams.stage import Batch, House, Stage
 from streams.stages import stages
@@ -101,7 +102,15 @@ class World:
     def __post_init__(self) -> None:
         self.topics = Topics.of(self.settings)
         self.policy = default_policy(self.settings)
-        self.house = House(self.settings, self.topics, load_catalogue(), load_prices(), self.policy)
+        self.surroundings = Surroundings(self.settings)
+        self.house = House(
+            self.settings,
+            self.topics,
+            load_catalogue(),
+            load_prices(),
+            self.policy,
+            surroundings=self.surroundings,
+        )
         self.stages = {stage.name: stage for stage in stages(self.house)}
 
     def partitions(self, topic: str) -> int:
