@@ -100,6 +100,7 @@ async function mount(mine, known) {
   if (mine.signal.aborted) return;
   const focus = heldFocus();
   clear(parts.root);
+  if (typeof view.period === "string") mine.period = view.period;
   drawToolbar(mine, view);
   view.mount(mine);
   focus();
@@ -140,9 +141,10 @@ function drawToolbar(mine, view) {
   const tools = [];
   if (session.operator && view.tenants !== false) tools.push(tenantPicker(mine));
   if (view.period) {
-    const current = mine.query.get("since") ?? DEFAULT_PERIOD;
+    const fallback = mine.period ?? DEFAULT_PERIOD;
+    const current = mine.query.get("since") ?? fallback;
     const options = PERIODS.map((value) => ({ value, label: value }));
-    tools.push(segmented("Period", options, current, (since) => mine.setQuery({ since: since === DEFAULT_PERIOD ? null : since })));
+    tools.push(segmented("Period", options, current, (since) => mine.setQuery({ since: since === fallback ? null : since, until: null })));
   }
   parts.toolbar.replaceChildren(...tools);
 }

@@ -9,7 +9,8 @@ const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 
 /**
  * Over time. `spec`: {times (unix seconds), series: [{label, values, tone, dash}], kind: "line" | "area" | "bars",
- * stacked, format, height, limits: [{value, label, tone}], marks: [{at, label}], most}. Returns {update(spec)}.
+ * stacked, format, height, limits: [{value, label, tone}], marks: [{at, label}], most, onPick(place, label or null)}.
+ * Returns {update(spec)}.
  */
 export function timeChart(body, spec) {
   return draw(body, { ...spec, x: spec.times, named: (place, now) => `${time(now.x[place] * 1000).slice(0, 16)} UTC` }, true);
@@ -97,22 +98,23 @@ function options(frame, state, tip, byTime) {
   const format = spec.format ?? count;
   const axis = { stroke: colour("text-2"), font: FONT, ticks: { show: false }, grid: { stroke: colour("line"), width: 1 } };
   const bottom = byTime
-    ? { ...axis, space: 64, grid: { show: false }, values: clockMarks }
-    : { ...axis, space: 44, grid: { show: false }, values: (_, places) => places.map((place) => state.spec.labels[place] ?? "") };
+    ? { ...axis, size: 30, space: 64, grid: { show: false }, values: clockMarks }
+    : { ...axis, size: 30, space: 44, grid: { show: false }, values: (_, places) => places.map((place) => state.spec.labels[place] ?? "") };
   return {
     width: frame.clientWidth,
     height: spec.height ?? HEIGHT,
-    padding: [10, 10, 0, 0],
+    padding: [10, 18, 0, 0],
     tzDate: utc,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { time: byTime, range: byTime ? undefined : (_, least, most) => [least - 0.6, most + 0.6] },
+      x: { time: byTime, range: byTime ? (_, least, most) => across(state.spec, least, most) : (_, least, most) => [least - 0.6, most + 0.6] },
       y: { range: (_, least, most) => height(state.spec, least, most) },
     },
     axes: [bottom, { ...axis, size: widest(format), values: (_, values) => values.map((value) => format(value)) }],
     series: [{}, ...order(state).map((one) => stroke(one, spec))],
     hooks: {
+      init: [(plot) => spec.onPick && plot.over.addEventListener("click", () => pick(plot, state))],
       draw: [(plot) => overlay(plot, state.spec)],
       setCursor: [(plot) => point(plot, tip, state, format)],
     },
@@ -149,6 +151,22 @@ function stroke(one, spec) {
     spanGaps: false,
     points: { show: one.values.filter((value) => value !== null).length < 2, size: 6 },
   };
+}
+
+/** Bars stand around their time: the first and the last need room for their other half. */
+function across({ kind, x }, least, most) {
+  const half = kind === "bars" ? (x.length > 1 ? x[1] - x[0] : 3600) / 2 : 0;
+  return [least - half, Math.max(most + half, least + 1)];
+}
+
+function pick(plot, state) {
+  const { idx, top } = plot.cursor;
+  if (idx === null || idx === undefined) return;
+  const { spec, hidden } = state;
+  let left = plot.posToVal(top, "y");
+  const shown = spec.series.filter((one) => !hidden.has(one.label));
+  const at = spec.stacked ? shown.find((one) => (left -= one.values[idx] ?? 0) <= 0) : null;
+  spec.onPick(idx, at?.label ?? null);
 }
 
 function height(spec, least, most) {

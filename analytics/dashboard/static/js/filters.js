@@ -23,20 +23,35 @@ export function label(value) {
   return value === "" || value === null || value === undefined ? "(none)" : value;
 }
 
-/** The filters that an address has, of those named; an empty value is one. */
+/** The filters that an address has, of those named; `none` lists what has to be empty. */
 export function filtersOf(page, names) {
-  return Object.fromEntries(names.filter((name) => page.query.has(name)).map((name) => [name, page.query.get(name)]));
+  const found = Object.fromEntries(names.map((name) => [name, page.query.get(name)]).filter(([, value]) => value));
+  return { ...found, none: nones(page).join(",") };
+}
+
+/** What to change in the address to see only what has this value, which may be empty. */
+export function narrow(page, name, value) {
+  const others = nones(page).filter((other) => other !== name);
+  const none = value === "" ? [...others, name] : others;
+  return { [name]: value || null, none: none.join(",") || null };
 }
 
 /** Chips for the filters and for a period that has an end; nothing when there is nothing. */
 export function chips(page, names, change) {
-  const found = Object.entries(filtersOf(page, names)).map(([name, value]) =>
-    chip(`${NAMES[name]}: ${label(value)}`, () => change({ [name]: null })),
-  );
+  const given = names.filter((name) => page.query.get(name));
+  const found = given.map((name) => chip(`${NAMES[name]}: ${page.query.get(name)}`, () => change({ [name]: null })));
+  for (const name of nones(page)) {
+    const left = nones(page).filter((other) => other !== name);
+    found.push(chip(`${NAMES[name]}: ${label("")}`, () => change({ none: left.join(",") || null })));
+  }
   if (page.query.has("until")) {
     found.unshift(chip(between(page.query.get("since"), page.query.get("until")), () => change({ since: null, until: null })));
   }
   return found.length ? h("div.chips", found) : null;
+}
+
+function nones(page) {
+  return (page.query.get("none") ?? "").split(",").filter(Boolean);
 }
 
 function chip(text, onclick) {

@@ -12,6 +12,7 @@ export class Page {
     this.#go = go;
   }
 
+  period; // when the address names none; the server's own if undefined
   #go;
   #ended = new AbortController();
 
@@ -25,13 +26,15 @@ export class Page {
 
   /** What every endpoint is asked with: the period and the tenant that the address names. */
   params(extra = {}) {
-    const { since, until, tenant } = Object.fromEntries(this.query);
+    const { since = this.period, until, tenant } = Object.fromEntries(this.query);
     return { since, until, tenant, ...extra };
   }
 
   /** An address in the dashboard; the period and the tenant go along. */
   link(path, query = {}) {
-    const text = new URLSearchParams(Object.entries(this.params(query)).filter(([, value]) => value)).toString();
+    const { since, until, tenant } = Object.fromEntries(this.query);
+    const kept = Object.entries({ since, until, tenant, ...query }).filter(([, value]) => value);
+    const text = new URLSearchParams(kept).toString();
     return `/${path}${text ? `?${text}` : ""}`;
   }
 
