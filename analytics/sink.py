@@ -21,6 +21,7 @@ from aiokafka import (
 )
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from analytics import metrics
 from analytics.block import next_offsets
 from analytics.clickhouse import ClickHouseError
 from analytics.health import Health
@@ -59,6 +60,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         self._owned = False  # whether that assignment still holds
         self._storing = asyncio.Lock()
         self._poison = PoisonLimit.of(settings)
+        metrics.watch(settings, health, self._poison)
         self._storm = False
         self._consumer: AIOKafkaConsumer
         self._producer: AIOKafkaProducer
@@ -103,11 +105,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
 
     async def _store_until_done(self, records: list[ConsumerRecord], epoch: int, stop: asyncio.Event) -> None:
         delay = _FIRST_DELAY
+        self._health.waits_for(len(records), min(record.timestamp for record in records))
         while self._current(epoch):
             try:
                 await self._store(records, epoch)
             except (ClickHouseError, KafkaError, OSError) as error:
                 self._check_readable(error)
+                metrics.failures.inc()
                 _log.warning("storing failed, trying again", events=len(records), retry_s=delay, error=str(error))
                 self._health.ails(f"storing fails: {type(error).__name__}")
                 if stop.is_set():
@@ -116,7 +120,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:
                 self._health.is_well()
-                return
+                break
+        self._health.waits_for(0, None)
 
     def _check_readable(self, error: Exception) -> None:
         """A disk that fills up during a merge can leave a part that ClickHouse can't read. Opened anew, the embedded
@@ -133,13 +138,15 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 return
             block = self._spans.begin() if self._spans else None
             loop = asyncio.get_running_loop()
-            refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
+            with metrics.stores.time():
+                refused = await loop.run_in_executor(self._executor, take_in, self._ledger, records)
         if self._spans and block:
             self._spans.stored(block, records)
         done = self._until_storm(records, refused)
         offsets = next_offsets(done)
         aside = [item for item in refused if item.record.offset < offsets.get(_place(item.record), 0)]
         await asyncio.gather(*[await self._dead_letter(item) for item in aside])
+        metrics.dead_letters["sink"].inc(len(aside))
         self._tell(done)
         await self._commit(done)
         if self._storm:
@@ -162,6 +169,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         ends = {tp: self._consumer.highwater(tp) or 0 for tp in self._consumer.assignment()}
         known = {tp: end - stored for tp, stored in next_offsets(records).items() if (end := ends.get(tp))}
         behind = int(time.time() * 1000) - max(record.timestamp for record in records)
+        metrics.blocks.observe(len(records))
+        metrics.stored.inc(len(records))
         self._health.has_stored(len(records), lag=max(0, sum(known.values())), behind_ms=max(0, behind))
 
     async def _dead_letter(self, refused: Refused) -> asyncio.Future[object]:

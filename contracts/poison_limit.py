@@ -30,6 +30,11 @@ class PoisonLimit:
         recent.append(poison)
         return len(recent) == recent.maxlen and self._bad > self._most
 
+    @property
+    def ratio(self) -> float:
+        """Of the most that it takes: beyond 1 it trips."""
+        return self._bad / self._most
+
     def good(self, count: int) -> None:
         """So many more, none of them poison; no more of them are counted than the window has."""
         for _ in range(min(count, self._recent.maxlen or 0)):

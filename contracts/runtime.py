@@ -14,6 +14,7 @@ import uvloop
 from contracts import tracing
 from contracts.errors import MillraceError
 from contracts.logs import configure_logging
+from contracts.metrics_port import metrics_port
 from contracts.settings import Settings
 
 _SERVICES = {"inference": "worker"}  # as operators know them, where the package has another name
@@ -47,7 +48,8 @@ async def _until_stopped(run: Service, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run(settings, stop=stop)
+    async with metrics_port(settings, run.__module__.partition(".")[0]):
+        await run(settings, stop=stop)
 
 
 def notify_ready() -> None:

@@ -195,6 +195,15 @@ class Settings(BaseSettings):
     sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
     sink_max_wait_ms: int = Field(1000, ge=2, description="an event waits no longer than this for its block")
 
+    # Metrics
+    metrics_host: str = Field("127.0.0.1", description="address of `GET /metrics`, for Prometheus")
+    metrics_port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="its port, one for each process: 0 takes a free one; `millrace up` counts up from it",
+    )
+
     # Logs
     log_format: Literal["text", "json"] = Field("text", description="readable or one JSON object a line")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")

@@ -11,7 +11,9 @@ from aiokafka.errors import KafkaError
 from contracts import envelope
 from contracts.completion import Completion
 from contracts.errors import InvalidRequest
+from contracts.instruments import before_scrape, gauges
 from contracts.kafka import client_options
+from contracts.metrics import POISON
 from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
@@ -59,6 +61,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.model = model
         self._settings = settings
         self._generator = generator
+        self._metrics = generator.metrics
         self._outbox = outbox
         self._spans = WorkerSpans(model, generator.engine_name, Topics.of(settings))
         self._room = room
@@ -82,6 +85,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._told_waiting = 0
         self.on_change: Callable[[], None] = lambda: None  # called when what `load` tells has changed much
         self.joined = asyncio.Event()
+        before_scrape(f"work on {model}", self._tell)
 
     async def start(self) -> None:
         """Raises KafkaError when no broker answers."""
@@ -121,6 +125,13 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def waiting(self) -> int:
         """Requests that wait for room."""
         return sum(map(len, self._lanes.values()))
+
+    def _tell(self) -> None:
+        held = Counter(partition.topic for partition in self._consumer.assignment())
+        for lane in self._lanes.values():
+            self._metrics.tell_lane(lane, held[lane.topic])
+        self._generator.tell(len(self._in_engine), self._room)
+        gauges(POISON)["worker"].set(self._poison.ratio)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """What is finished is committed while the partitions are still ours; what runs goes on."""
@@ -282,6 +293,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._leave_engine()
             self._outcomes.count(completion)
             self._charge(ticket, completion)
+            self._metrics.ended(assignment.work, completion, body)
             if assignment.work.stream:
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             serving.sending()
@@ -303,6 +315,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         record = serving.record
         log.error("Given up.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
         self._leave_engine()
+        self._metrics.given_up.inc()
         completion, body = self._generator.give_up(error)
         self._outcomes.count(completion)
         attempts = self._settings.worker_max_attempts
@@ -315,11 +328,14 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         and what the generator raises but for a hang."""
         again = self._holding.may_have_begun(ticket.place)
         spent = self._holding.spent(ticket.place)
+        if self._holding.tries(ticket.place):
+            self._metrics.retries["died"].inc()
         while spent < self._settings.worker_max_attempts:
             try:
                 return await self._try(assignment, ticket, serving, spent, again=again)
             except EngineStalled as error:
                 log.warning("A request hung.", key=assignment.name, attempt=spent + 1, error=error.message)
+                self._metrics.retries["hung"].inc()
                 await self._holding.mark_hang(ticket.place)
                 again, spent = True, max(spent + 1, self._holding.spent(ticket.place))
         raise self._exhausted()

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from contracts.catalogue import ModelSpec
-from contracts.envelope import Operation
+from contracts.envelope import Lane, Operation
 from contracts.errors import InvalidRequest, MillraceError
 from contracts.settings import EngineName, Settings
 
@@ -37,6 +37,7 @@ class Job:
     priority: int = 0  # lower first
     deadline: int | None = None  # UTC ms; no try begins after it
     prefix: Prefix | None = None  # go on after this; only for an engine that `continues` the job
+    lane: Lane = "interactive"  # for counting
 
 
 CANCELLED = "cancelled"  # finish_reason of an answer that was ended before its end
@@ -68,6 +69,15 @@ class Step:
     ] = ()  # of `tokens` tokens, where the engine knows them: so another worker can go on exactly
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an engine does at this moment."""
+
+    running: int  # requests in its batch
+    waiting: int = 0  # that it has, and aren't
+    kv_usage: float | None = None  # share of its KV cache, where it tells
+
+
 class Engine(Protocol):
     """Serves one model. `capacity` is the most jobs that it takes at once; None: no limit of its own."""
 
@@ -87,6 +97,9 @@ class Engine(Protocol):
         """Ends a job that runs and frees its place at once. True when its iterator will soon give a last step, with
         what was produced so far and CANCELLED; false when there is nothing more to hear, and closing it is enough.
         Where no token was produced, no prompt is counted either."""
+
+    def load(self) -> Load | None:
+        """None when it doesn't tell."""
 
     def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Closing the iterator aborts the job and frees its place.

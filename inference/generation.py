@@ -23,10 +23,11 @@ from contracts.settings import EngineName
 from inference.answer import Answer
 from inference.chunks import Chunks
 from inference.deltas import DeltaStream
-from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Step
+from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Load, Step
 from inference.engine_time import SharedClock
 from inference.first_token import FirstTokenTime
 from inference.frames import Frames
+from inference.metrics import ModelMetrics
 from inference.orders import Order, Orders
 from inference.speed import Speed
 from inference.stall import StallWatch
@@ -68,6 +69,7 @@ class Assignment:
             stream=work.stream,
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
             deadline=self.deadline,
+            lane=work.lane,
         )
 
 
@@ -104,6 +106,7 @@ class Generator:
         self._worker = worker
         self._stall_seconds = stall_seconds
         self._runs = count(1)
+        self.metrics = ModelMetrics(model, spec, engine.name)
         self._clock = SharedClock()
         self._first_token = FirstTokenTime()
         self.speed = Speed()
@@ -145,6 +148,10 @@ class Generator:
             return self._ended(run, Outcome.FAILED, failure), failure.body()
         finish = run.answer.finish
         return self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED), body
+
+    def tell(self, in_engine: int, room: int) -> None:
+        """How full the engine is, at a scrape."""
+        self.metrics.tell_engine(self._engine.load() or Load(in_engine), room)
 
     def give_up(self, error: MillraceError) -> tuple[Completion, bytes]:
         """The outcome of a request that isn't run again."""
@@ -190,6 +197,7 @@ class Generator:
             answer.finish = replace(finish, prompt_tokens=finish.prompt_tokens or job.prompt_estimate)
             deltas.go_on(published.prefix)
         elif not answer.extra and self._engine.continues(job):
+            self.metrics.resumed.inc()
             log.info("A stream goes on.", key=assignment.name, tokens=answer.tokens)
             run.answer = answer
             deltas.go_on(published.prefix)
@@ -212,6 +220,7 @@ class Generator:
                 with order.obeyed_by(partial(self._abort, job, watch)):
                     async for step in steps:
                         run.answer.add(step)
+                        self.metrics.generated[job.lane].inc(step.tokens)
                         if run.first_token_at is None and step.tokens:
                             run.first_token_at = _first_token_at(run, step)
                             self._first_token.add(run.first_token_at - run.started_at)

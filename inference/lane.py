@@ -93,6 +93,16 @@ class Lane:
         self._look()
 
     @property
+    def tokens(self) -> int:
+        """That wait, as they were estimated."""
+        return sum(ticket.tokens for ticket in self._by_claim.values())
+
+    @property
+    def oldest(self) -> int | None:
+        """When the one that waits longest was let through, UTC ms."""
+        return min((ticket.record.timestamp for ticket in self._by_claim.values()), default=None)
+
+    @property
     def next_tenant(self) -> str | None:
         """Whose request is next."""
         return self._waiting.next_tenant

@@ -12,6 +12,8 @@ from contracts.completion import Completion
 from contracts.dead_letter import DeadLetter
 from contracts.errors import EngineFailed
 from contracts.headers import RawHeaders
+from contracts.instruments import counters
+from contracts.metrics import DEAD_LETTERS
 from contracts.outcomes import Outcome
 from contracts.topics import Topics
 
@@ -68,6 +70,7 @@ class Outbox:
         )
         headers = [*record.headers, *letter.to_headers()]
         await self._publish(self._topics.dead_letters, record, record.value, headers)
+        counters(DEAD_LETTERS)["worker"].inc()
 
     async def _publish(self, topic: str, record: ConsumerRecord, value: bytes | None, headers: RawHeaders) -> None:
         async for attempt in _while_topics_are_unknown():

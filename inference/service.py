@@ -23,6 +23,7 @@ from inference.deltas import Coalescer
 from inference.engine import Engine, open_engine
 from inference.frames import Frames
 from inference.generation import Generator
+from inference.gpu import watch_gpus
 from inference.heartbeat import Heartbeat
 from inference.orders import Orders
 from inference.orders_log import followed
@@ -46,6 +47,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             if producer is None:
                 return
             await _check_topics(producer, settings, models)
+            watch_gpus()
             coalescer = Coalescer(settings.worker_coalesce_ms)
             stack.push_async_callback(coalescer.close)
             readback = Readback(settings)

@@ -18,6 +18,7 @@ from contracts.settings import Settings
 from ingress.app import build_app
 from ingress.connection import connect
 from ingress.gateway import Gateway
+from ingress.metrics import Measured
 from ingress.spans import TracedApp
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection: they, not we, close an idle one
@@ -89,7 +90,7 @@ def _configure(gateway: Gateway) -> uvicorn.Config:
 
 def _application(gateway: Gateway) -> ASGIApp:
     app = build_app(gateway)
-    return TracedApp(app, gateway.spans) if gateway.spans else app
+    return Measured(TracedApp(app, gateway.spans) if gateway.spans else app, app.routes, gateway)
 
 
 class _Server(uvicorn.Server):

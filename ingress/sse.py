@@ -11,6 +11,7 @@ from ingress.answers import RawHttpHeaders
 from ingress.calls import Call
 from ingress.following import Following
 from ingress.frame import RawFrame
+from ingress.metrics import sse_streams
 from ingress.spans import heard
 from ingress.stream import AnswerStream
 from ingress.wire import SSE
@@ -45,6 +46,7 @@ class EventStream:
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         stream = self.stream
+        sse_streams.inc()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self.headers]})
             while not stream.closed:
@@ -56,6 +58,7 @@ class EventStream:
                 if self.call.lagging and isinstance(self.call, Following) and not stream.closed:
                     await self.call.listen_again()
         finally:
+            sse_streams.dec()
             self.call.close()
 
     async def _wait(self, send: Send) -> None:

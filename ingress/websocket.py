@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from contracts.errors import InvalidRequest, MillraceError, RateLimited, Unauthorized
 from contracts.websocket import Cancel, ClientMessage, Create, Follow, Leave
 from ingress.gateway import Gateway
+from ingress.metrics import websockets
 from ingress.ws_door import Door
 from ingress.ws_streams import WsStreams, refusal
 
@@ -31,7 +32,8 @@ async def websocket(connection: WebSocket) -> None:
         return
     await connection.accept()
     door = Door(connection)
-    await _Session(gateway, connection, door, WsStreams(gateway, caller, door)).run()
+    with websockets.track_inprogress():
+        await _Session(gateway, connection, door, WsStreams(gateway, caller, door)).run()
 
 
 class _Session:

@@ -22,6 +22,7 @@ from ingress.following import Following, Refused, Resumption, follow
 from ingress.frame import ERROR, STATE
 from ingress.gateway import Gateway
 from ingress.identity import AUTO
+from ingress.metrics import websocket_streams
 from ingress.sse import tell
 from ingress.stream import AnswerStream
 from ingress.ws_door import Door
@@ -46,7 +47,7 @@ class WsStreams:
         key = RequestKey(self.caller.tenant, _name(asked.key, described.digest.fingerprint))
         headers = {name.lower().encode(): value.encode() for name, value in asked.headers.items()}
         way = gateway.on_disconnect(headers, described.digest)
-        with gateway.calls.open(key.encode(), ce_id) as call, _attended(call):
+        with gateway.calls.open(key.encode(), ce_id) as call, _attended(call), websocket_streams.track_inprogress():
             origin = gateway.origin(ce_id, RequestType.REQUEST) | gateway.tells_when_gone(call, ce_id, way)
             record = envelope(self.caller, described, headers, origin)
             await gateway.ask(call, orjson.dumps(asked.body | {"stream": True}), record)
@@ -57,7 +58,8 @@ class WsStreams:
         wire = WsWire(asked.ref)
         after = EventId.parse(asked.after) if asked.after else START
         wanted = Resumption(self._key(asked.key), after, asked.include_usage)
-        with self.gateway.calls.enter(Following(self.gateway, wanted.key)) as call, _attended(call):
+        following = Following(self.gateway, wanted.key)
+        with self.gateway.calls.enter(following) as call, _attended(call), websocket_streams.track_inprogress():
             try:
                 stream = await follow(self.gateway, call, wanted, wire)
             except Refused as refusal:

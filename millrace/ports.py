@@ -2,10 +2,13 @@
 
 import errno
 import socket
+from itertools import islice
 
 import psutil
 
 from contracts.errors import StackError
+
+_LAST_PORT = 65_535
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -14,6 +17,23 @@ def free_port(host: str = "127.0.0.1") -> int:
         sock.bind((host, 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def ports_from(first: int, count: int, host: str = "127.0.0.1") -> list[int]:
+    """So many that are free at this moment, from `first` up; any when that is 0."""
+    if not first:
+        return [free_port(host) for _ in range(count)]
+    return list(islice((port for port in range(first, _LAST_PORT) if can_bind(host, port)), count))
+
+
+def can_bind(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def check_port(host: str, port: int, *, purpose: str, remedy: str) -> None:

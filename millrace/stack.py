@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from millrace.kafka_config import HOST
 from millrace.kafka_setup import prepare_kafka
 from millrace.keys import ensure_demo_key
 from millrace.load_settings import load
-from millrace.ports import free_port, is_open
+from millrace.ports import free_port, is_open, ports_from
 from millrace.preflight import check_disk, check_engine, check_ports
+from millrace.prometheus_targets import remove_targets, write_targets
 from millrace.service_process import ServiceProcess, ServiceSpec
 from millrace.stack_file import ChildState, StackFile, own_start_time, remove_stack_file
 from millrace.stack_settings import StackSettings
-from millrace.supervisor import Backoff, Supervisor
+from millrace.supervisor import Backoff, Child, Supervisor
 from millrace.topic_admin import ensure_topics
 
 Say = Callable[[str], None]
@@ -47,6 +48,7 @@ class StackPlan:
     kafka_port: int
     overrides: dict[str, Any]
     workers: int = 1
+    metrics: dict[str, str] = field(default_factory=dict)  # host:port by the process's name
 
     @property
     def services(self) -> Settings:
@@ -70,6 +72,11 @@ class StackPlan:
         """The caller's, and MILLRACE_… for what was decided here."""
         decided = {f"MILLRACE_{name.upper()}": str(value) for name, value in self.overrides.items()}
         return {**os.environ, "PYTHONUNBUFFERED": "1", **decided}
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """Each process has its own port for Prometheus."""
+        port = self.metrics[name].rpartition(":")[2] if name in self.metrics else "0"
+        return self.environment | {"MILLRACE_METRICS_PORT": port}
 
     def log(self, name: str) -> Path:
         return self.data_dir / "logs" / f"{name}.log"
@@ -99,8 +106,17 @@ def make_plan(
         "streams_state_dir": data_dir / "streams",
         "clickhouse_path": data_dir / "clickhouse",
         "worker_engine": engine or services.worker_engine,
+        "metrics_host": services.metrics_host,
+        "metrics_port": 0,
     }
-    return StackPlan(stack, data_dir, kafka_port, overrides, workers)
+    plan = StackPlan(stack, data_dir, kafka_port, overrides, workers)
+    return replace(plan, metrics=_metrics_addresses(services, plan.service_names()))
+
+
+def _metrics_addresses(services: Settings, names: list[str]) -> dict[str, str]:
+    host = HOST if services.metrics_host == "0.0.0.0" else services.metrics_host  # noqa: S104
+    ports = ports_from(services.metrics_port, len(names), host)
+    return {name: f"{host}:{port}" for name, port in zip(names, ports, strict=True)}
 
 
 def _dashboard_port(services: Settings) -> int:
@@ -145,6 +161,7 @@ class Stack:
         """In order, each within its limit; nothing runs afterwards, and the data stays."""
         await self._supervisor.stop()
         if self._lock.held:
+            remove_targets(self.plan.data_dir)
             remove_stack_file(self.plan.data_dir)
         self._lock.release()
 
@@ -173,7 +190,7 @@ class Stack:
             ServiceSpec(
                 name=name,
                 command=self._command(service),
-                environment=self.plan.environment,
+                environment=self.plan.environment_of(name),
                 log=self.plan.log(name),
                 stop_rank=_STOP_RANKS[service],
                 ready_seconds=self.plan.stack.ready_seconds,
@@ -184,6 +201,7 @@ class Stack:
     def _record(self) -> None:
         """A disk that fills up later must not end the supervision."""
         try:
+            write_targets(self.plan.data_dir, self.plan.metrics)
             self._state().write(self.plan.data_dir)
         except OSError as error:
             self._say(f"stack.json can't be written: {error.strerror}")
@@ -200,8 +218,13 @@ class Stack:
             query_url=f"http://{services.analytics_host}:{services.analytics_port}" if embedded else None,
             dashboard_url=self.plan.dashboard_url,
             engine=services.worker_engine,
-            children=[ChildState(name=c.name, pid=c.pid, log=c.log) for c in self._supervisor.children],
+            children=[self._child_state(child) for child in self._supervisor.children],
         )
+
+    def _child_state(self, child: Child) -> ChildState:
+        address = self.plan.metrics.get(child.name)
+        url = f"http://{address}/metrics" if address else None
+        return ChildState(name=child.name, pid=child.pid, log=child.log, metrics_url=url)
 
 
 async def run_stack(stack: Stack, show: Say, say: Say) -> None:

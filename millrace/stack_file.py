@@ -18,6 +18,7 @@ class ChildState(BaseModel):
     name: str
     pid: int | None = Field(description="None while it is being started again")
     log: Path
+    metrics_url: str | None = Field(None, description="for Prometheus")
 
 
 class StackFile(BaseModel):

@@ -21,6 +21,7 @@ from streams.changelog import now_ms
 from streams.errors import Fatal
 from streams.faust_consumer import LoopConsumer
 from streams.gate import Gate
+from streams.metrics import StageMetrics
 from streams.outbox import Entered, Outbox, entered
 from streams.records import Output, Record
 from streams.spans import BatchSpans, StageSpans
@@ -59,6 +60,7 @@ class Carrier:
         self._gate = gate
         self._most = most
         self._poison = poison
+        self._metrics = StageMetrics(stage.name, poison)
         self._storm = False
         self._unexpected = 0
 
@@ -123,9 +125,12 @@ class Carrier:
                 decide = partial(spans.decide, decide)
             for message in group:
                 told = decide(_record(message, seen_at))
-                self._storm |= self._poison.count(poison=any(one.topic == self._set_aside for one in told))
+                if poison := any(one.topic == self._set_aside for one in told):
+                    self._metrics.dead_letters.inc()
+                self._storm |= self._poison.count(poison=poison)
                 outputs += told
             batch.close()
+            self._metrics.records.inc(len(group))
             if self._stage.sweep:
                 self._stage.sweep.step(partition, len(group), durable)
             if flight := partition.depart():
@@ -141,6 +146,7 @@ class Carrier:
             self._unexpected += 1
             if self._unexpected > _MOST_UNEXPECTED:
                 raise
+            self._metrics.failures.inc()
             _log.exception("a record could not be decided", stage=self._stage.name, place=record.position)
             return self._stand_in.outputs(record)
         self._unexpected = 0

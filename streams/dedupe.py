@@ -16,6 +16,7 @@ from streams.dead_letters import dead_letter
 from streams.entry import MAX_WAITERS, Decision, Entry
 from streams.expiry import Expiry
 from streams.intake import Intake, Request
+from streams.metrics import decided
 from streams.partition import partition_of
 from streams.records import Output, Record
 from streams.replies import Replies
@@ -95,14 +96,19 @@ class Dedupe:
 
     def _ask(self, entry: Entry | None, record: Record, request: Request, address: str) -> Decision:
         if entry and entry.claim == (record.partition, record.offset):
+            decided("again")
             return Decision(entry, [] if entry.answer else [self._forward(entry, record, request)])
         if entry is None or self._may_claim(entry, record):
+            decided("new")
             claimed = _claim(entry, record, request, address)
             return Decision(claimed, [self._forward(claimed, record, request)])
         if entry.fingerprint != request.digest.fingerprint:
+            decided("reused")
             return Decision(entry, [self._replies.refuse(record, _REUSED)])
         if entry.answer:
+            decided("replayed")
             return Decision(entry, [self._replies.replay(record, entry)])
+        decided("attached" if entry.with_waiter(address) else "crowded")
         return self._join(entry, record, address, [])
 
     def _may_claim(self, entry: Entry, record: Record) -> bool:

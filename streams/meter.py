@@ -17,6 +17,7 @@ from streams.limits.admission import Place, Shortage, budget_used, refresh, shor
 from streams.limits.forecast import Forecast
 from streams.limits.policy import Policy
 from streams.limits.question import answer
+from streams.metrics import admitted, refused
 from streams.policy.running import RunningPolicy
 from streams.policy.surroundings import Surroundings
 from streams.records import Output, Record
@@ -158,12 +159,14 @@ class Meter:
             ("rate-limits", held.rate_limits.encode()),
             *_told(choice.route),
         ]
+        admitted(choice.route.model, request.lane, choice.route.rule, held.need.tokens)
         topic = self._topics.work(choice.route.model, request.lane)
         return Output(topic, request.request_key.encode(), record.value, headers)
 
     def _reject(
         self, record: Record, request: Admitted, route: Route | None, refusal: Refusal, rate_limits: str
     ) -> Output:
+        refused(refusal.code, refusal.param)
         ended = Completion(
             outcome=Outcome.REJECTED,
             status=refusal.status,

@@ -19,11 +19,14 @@ from contracts.runtime import notify_ready
 from contracts.settings import Settings
 from contracts.topics import GROWTH_BYTES, REQUEST_TABLE, Topics
 from streams.carrier import Carrier
+from streams.census import Census
 from streams.changelog import Changelog
 from streams.entry import accepted_at
 from streams.faust_app import add_agents, build_app, die
 from streams.gate import Gate
+from streams.lag import LagWatch
 from streams.limits.policy import default_policy
+from streams.metrics import prepare, tell_tables
 from streams.outbox import Outbox
 from streams.policy.running import RunningPolicy
 from streams.policy.surroundings import Surroundings
@@ -75,6 +78,10 @@ class _Shell:
         self._opening: asyncio.Task[None] | None = None
         self._was_ready = False
         self._tables = Tables(store, changelog, {stage.table for stage in self._stages})
+        self._census = Census(self._tables, list(house.catalogue.models))
+        self._lag = LagWatch(house.settings, house.catalogue, self._census.mean_tokens)
+        prepare(house.settings, house.catalogue)
+        tell_tables(self._tables, {stage.table for stage in self._stages}, folder)
         self._app: Any = build_app(house.settings, folder, self._quiet, self._ready)
         most = min(house.settings.streams_batch_size, _MAX_BATCH)
         carriers = [
@@ -95,9 +102,11 @@ class _Shell:
         if starting.done():
             starting.result()
         guards = {asyncio.create_task(self._crashed()), asyncio.create_task(self._watch())}
+        telling = {asyncio.create_task(self._census.run()), asyncio.create_task(self._lag.run())}
         await asyncio.wait({stopping, *guards}, return_when=asyncio.FIRST_COMPLETED)
-        for task in guards:
+        for task in guards | telling:
             task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
         await self._stop()
 
     async def _quiet(self) -> None:

@@ -28,6 +28,10 @@ class Tables:
     def partition(self, place: Place) -> Partition:
         return self._open[place]
 
+    def own(self, table: str) -> list[Partition]:
+        """Those that are open now."""
+        return [partition for place, partition in self._open.items() if place.table == table]
+
     async def open(self, places: Iterable[Place], generation: int) -> None:
         """Bring these, and no others, up to date. They are usable when this returns."""
         self._open.clear()

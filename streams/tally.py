@@ -4,6 +4,7 @@ from contracts.outcomes import Outcome
 from contracts.topics import TENANT_TABLE, Topics
 from contracts.usage import UsageEvent, UsageKind
 from streams.dead_letters import dead_letter
+from streams.metrics import ended
 from streams.records import Output, Record
 from streams.reservation import Hold, ReservationKey
 from streams.reservations import Reservations
@@ -53,6 +54,7 @@ class Tally:
         if record.offset <= tenant.settled:
             return
         tenant.settled = record.offset
+        ended(event)
         key = ReservationKey(event.tenant, event.accepted_at, event.claim)
         held = book.reservation(key)
         if held is None:  # settle publishes again after a crash; or it was turned away, and never had one

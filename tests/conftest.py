@@ -64,6 +64,7 @@ async def settings(bootstrap: str, topic_prefix: str, tmp_path: Path) -> Setting
         topic_prefix=topic_prefix,
         ingress_port=0,
         analytics_port=0,
+        metrics_port=0,
         dashboard_port=0,
         streams_state_dir=tmp_path / "streams",
         clickhouse_path=tmp_path / "clickhouse",

@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from contracts.catalogue import ModelSpec
 from contracts.errors import UpstreamFailed
 from contracts.settings import EngineName, Settings
-from inference.engine import Finish, Job, Prefix, Step
+from inference.engine import Finish, Job, Load, Prefix, Step
 from inference.engines.openai_errors import TooLate, TryAgain, explain, refuse, wait_before_retry
 from inference.engines.sse import sse_data
 
@@ -47,6 +47,9 @@ class OpenAIEngine:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def load(self) -> Load | None:
+        return None
 
     def continues(self, job: Job) -> bool:
         """Where the operator says that the upstream can; not within a grammar, nor when it parses tool calls."""

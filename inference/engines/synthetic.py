@@ -14,7 +14,7 @@ from typing import Any
 from contracts.catalogue import ModelSpec
 from contracts.errors import EngineFailed
 from contracts.settings import EngineName, Settings
-from inference.engine import CANCELLED, ContextLengthExceeded, EngineOverloaded, Finish, Job, Step, check_context
+from inference.engine import CANCELLED, ContextLengthExceeded, EngineOverloaded, Finish, Job, Load, Step, check_context
 from inference.engines.prefix_cache import PrefixCache
 from inference.engines.synthetic_batch import Batch, Sequence
 from inference.engines.synthetic_text import Script, prompt_text, write_script
@@ -58,6 +58,11 @@ class SyntheticEngine:
         self.batch.remove(sequence)
         sequence.news.set()
         return True
+
+    def load(self) -> Load | None:
+        batch = self.batch
+        running = batch.running
+        return None if self._instant else Load(running, len(self._sequences) - running, batch.kv_usage)
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         script, finish = self._decide(job)

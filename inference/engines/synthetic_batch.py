@@ -61,6 +61,11 @@ class Batch:
     def running(self) -> int:
         return len(self._running)
 
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV space."""
+        return self.kv_used / self._timing.kv_tokens
+
     def add(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.priority, next(self._arrivals), sequence))
 

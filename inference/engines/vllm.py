@@ -16,7 +16,8 @@ from typing import Any
 from contracts.catalogue import ModelSpec
 from contracts.errors import ConfigError, EngineFailed, InvalidRequest
 from contracts.settings import EngineName, Settings
-from inference.engine import CANCELLED, EngineDied, Finish, Job, Step, check_context
+from inference.engine import CANCELLED, EngineDied, Finish, Job, Load, Step, check_context
+from inference.engines.vllm_load import read_load
 from inference.engines.vllm_request import (
     client_errors,
     completion_logprobs,
@@ -84,6 +85,9 @@ class VllmEngine:
     def continues(self, job: Job) -> bool:
         """A grammar can't be entered in its middle."""
         return bool((job.body.get("response_format") or {}).get("type", "text") == "text")
+
+    def load(self) -> Load | None:
+        return read_load(self._source)
 
     def cancel(self, job: Job) -> bool:
         name = self._names.get(id(job))

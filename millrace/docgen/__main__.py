@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from millrace.docgen.asyncapi import asyncapi_document
+from millrace.docgen.metrics_table import metrics_table
 from millrace.docgen.openapi import openapi_document
 from millrace.docgen.render import as_json
 from millrace.docgen.schemas import schema_documents
@@ -16,6 +17,7 @@ def documents() -> dict[str, str]:
     """File name under docs/reference/ → its text."""
     return {
         "settings.md": settings_table(),
+        "metrics.md": metrics_table(),
         "asyncapi.json": as_json(asyncapi_document()),
         "openapi.json": as_json(openapi_document()),
         **{f"schemas/{name}.json": as_json(schema) for name, schema in schema_documents().items()},

@@ -14,6 +14,7 @@ SECTIONS = {
     "idempotency_": "Streams",
     "worker_": "Workers",
     "clickhouse_": "Analytics",
+    "metrics_": "Metrics",
     "log_": "Logs",
 }
 

@@ -28,6 +28,7 @@ def test_has_every_service(compose: dict[str, Any]) -> None:
     assert {"kafka", "clickhouse", "ingress", "streams", "worker", "worker-gpu", "analytics"} <= compose[
         "services"
     ].keys()
+    assert {"prometheus", "grafana"} <= compose["services"].keys()
     assert compose["services"]["worker-gpu"]["profiles"] == ["gpu"]
 
 
@@ -42,7 +43,8 @@ def test_dockerfiles_and_volumes_exist(compose: dict[str, Any]) -> None:
         if "build" in service:
             assert (ROOT / service["build"]["dockerfile"]).is_file()
         for volume in service.get("volumes", []):
-            assert volume.partition(":")[0] in compose["volumes"]
+            source = volume.partition(":")[0]
+            assert (ROOT / source).is_dir() if source.startswith("./") else source in compose["volumes"]
 
 
 def test_the_image_copies_every_package() -> None:
