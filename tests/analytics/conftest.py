@@ -1,16 +1,19 @@
 """The embedded engine in the tests' own process (one per process): each test has a database of its own in it."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
+from analytics.clickhouse import Client
 from analytics.health import Health
 from analytics.http_server import serving
 from analytics.ledger import Ledger
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
 from contracts.settings import Settings
+from tests.support.demo_ledger import DemoLedger, fill
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,20 @@ async def query_port(embedded: Settings, ledger: Ledger, health: Health) -> Asyn
     async with serving(application(embedded, health, engine), "127.0.0.1", 0) as port:
         yield port
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def demo_settings(engine_folder: Settings) -> Settings:
+    return engine_folder.model_copy(update={"clickhouse_database": "demo"})
+
+
+@pytest.fixture(scope="session")
+def demo(demo_settings: Settings) -> Iterator[tuple[Client, DemoLedger]]:
+    """A month of a small company, to be read only."""
+    ledger = Ledger.open(demo_settings)
+    yield ledger.client, fill(ledger, NOW)
+    ledger.client.command("DROP DATABASE demo SYNC")
+    ledger.close()
+
+
+NOW = datetime(2026, 11, 23, 10, 20, tzinfo=UTC)
