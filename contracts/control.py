@@ -14,6 +14,7 @@ from contracts.headers import HeaderModel
 class ControlType(StrEnum):
     CANCEL = "millrace.cancel.v1"  # a caller's wish
     ABORT = "millrace.abort.v1"  # an order: end this run with what it has, or never begin it
+    LOCATE = "millrace.locate.v1"  # a question: where in its queue is this run; answered to `reply-to` by who has it
     DRAIN = "millrace.drain.v1"  # an order: nobody listens to this run any more; go on without deltas
 
 
@@ -23,4 +24,4 @@ class Control(HeaderModel):
     ce_id: str = ""
     ce_type: ControlType = ControlType.CANCEL
     reply_to: str | None = None
-    claim: str = Field("", description="of an order: the run that it is about, <partition>.<offset>")
+    claim: str = Field("", description="of an order or question: the run that it is about, <partition>.<offset>")

@@ -89,6 +89,18 @@ class Unacknowledged(KafkaUnavailable):
     code = "unacknowledged"
 
 
+class NoWorker(MillraceError):  # noqa: N818
+    """Nobody serves the model now, and the request can't wait for somebody."""
+
+    status, type, code = 503, "server_error", "no_worker"
+
+
+class OverCapacity(MillraceError):  # noqa: N818
+    """It would wait for its turn beyond its deadline."""
+
+    status, type, code = 529, "server_error", "over_capacity"
+
+
 class StreamDiverged(MillraceError):  # noqa: N818
     """What a crashed run had streamed isn't how the answer that counts begins."""
 

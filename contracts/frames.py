@@ -1,7 +1,7 @@
 """Frames on `responses`: what a waiting client is told, keyed by request.
 
 A delta's value is an OpenAI chunk, ready to be written after `data: `; a final's is the whole OpenAI response; an
-error's is OpenAI's error object; a state's says how an unfinished request stands (RequestState).
+error's is OpenAI's error object; a state's says how an unfinished request stands (RequestState). A place has no value.
 """
 
 from enum import StrEnum
@@ -18,6 +18,7 @@ class FrameKind(StrEnum):
     FINAL = "final"
     ERROR = "error"
     STATE = "state"
+    PLACE = "place"
 
 
 class Frame(HeaderModel):
@@ -41,6 +42,8 @@ class Frame(HeaderModel):
     fallback_from: str = Field("", description="the model that should have answered")
     fallback_reason: str = Field("", description="why it did not: no_worker, failing or over_capacity")
     deltas_at: str = Field("", description="on a state: the reply address that has the deltas; `responses` when absent")
+    queue_position: int | None = Field(None, ge=0, description="on a place: requests that start before it")
+    estimated_start: int | None = Field(None, description="on a place: UTC ms, expected; or when it has started")
     accepted_at: int | None = Field(None, description="on a state: UTC ms, before any of its frames")
     fingerprint: str = Field("", description="on a state: of the body that runs")
 
@@ -54,5 +57,11 @@ class RequestState(BaseModel):
     model: str | None = None
     created_at: int | None = None
     finished_at: int | None = None
+    queue_position: int | None = Field(
+        None, description="requests that start before it, about; 0 when it is next or runs; null when nobody can tell"
+    )
+    estimated_start_at: int | None = Field(
+        None, description="when it is expected to start, or has started; null when nobody can tell"
+    )
     response: dict[str, Any] | None = None
     error: dict[str, Any] | None = None

@@ -8,7 +8,6 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from contracts import envelope
 from contracts.completion import Completion
 from contracts.errors import InvalidRequest
 from contracts.instruments import before_scrape, gauges
@@ -18,18 +17,15 @@ from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import Topics
-from contracts.workers import ModelLoad
 from inference.claims import Claims
 from inference.engine import AttemptsExhausted, EngineDied, EngineStalled
 from inference.generation import Assignment, Generator
 from inference.holding import Holding
 from inference.lane import Lane, Ticket, open_lanes
-from inference.load import lane_load
 from inference.outbox import Outbox
-from inference.outcome_count import OutcomeCount
-from inference.pace import Pace
 from inference.solitude import Solitude
 from inference.spans import Serving, WorkerSpans
+from inference.telling import Telling
 from inference.turns import Turns
 
 log = structlog.get_logger()
@@ -70,20 +66,19 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         solitude.on_over(self._fill)
         generator.orders.on_abort(self._end_waiting)
         self._lanes = open_lanes(model, settings)
-        self._pace = Pace(room, _now)
         self._turns = Turns(room, settings.worker_batch_share, settings.worker_quiet_seconds, _now)
         self._consumer = _kafka_consumer(model, settings)
         self._holding = Holding(model, self._consumer, settings, room)
         self._claims = Claims()
         self._poison = PoisonLimit.of(settings)
-        self._outcomes = OutcomeCount()
         self._running: dict[asyncio.Task[None], Ticket] = {}  # in the engine, or being published
         self._in_engine: set[asyncio.Task[None]] = set()
         self._tenants: Counter[str] = Counter()  # requests in the engine
         self._dealt = asyncio.Event()
         self._stopping = False
-        self._told_waiting = 0
-        self.on_change: Callable[[], None] = lambda: None  # called when what `load` tells has changed much
+        self.telling = Telling(
+            generator, self._lanes, self._turns, self._holding, self._consumer, self._running, room, _now
+        )
         self.joined = asyncio.Event()
         before_scrape(f"work on {model}", self._tell)
 
@@ -151,50 +146,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._dealt.set()
         self.joined.set()
         self._fill()
-        self.on_change()
-
-    async def load(self) -> ModelLoad:
-        """As it is now."""
-        ends = await self._ends()
-        self._told_waiting = self.waiting
-        batch = min(self._turns.batch_room, self._room)
-        places = {"interactive": self._room - self._pace.running("batch"), "batch": batch}
-        lanes = [
-            lane_load(lane, self._pace, places[lane.name], self._holding, ends[lane.name])
-            for lane in self._lanes.values()
-        ]
-        generator, speed = self._generator, self._generator.speed
-        return ModelLoad(
-            model=self.model,
-            model_version=generator.model_version,
-            engine=generator.engine.name,
-            generation=self._holding.generation,
-            running=len(self._in_engine),
-            room=self._room,
-            prefill_tokens_per_second=speed.prefill.look(),
-            decode_tokens_per_second=speed.decode.look(),
-            outcomes=self._outcomes.told,
-            lanes=tuple(lanes),
-        )
-
-    async def _ends(self) -> dict[envelope.Lane, dict[TopicPartition, int]]:
-        """Of the partitions that are ours: as the last fetch knew them, but asked for where nothing is being fetched,
-        since nobody else could tell how much more there is."""
-        held = self._consumer.assignment()
-        ends: dict[envelope.Lane, dict[TopicPartition, int]] = {}
-        for lane in self._lanes.values():
-            partitions = [partition for partition in held if partition.topic == lane.topic]
-            if lane.is_short:
-                ends[lane.name] = {partition: self._consumer.highwater(partition) or 0 for partition in partitions}
-            else:
-                ends[lane.name] = await self._consumer.end_offsets(partitions)
-        return ends
-
-    def _look(self) -> None:
-        """Whether so much more or less waits than was told that it shouldn't wait for the next beat."""
-        if abs(self.waiting - self._told_waiting) > max(self._room, self._told_waiting // 4):
-            self._told_waiting = self.waiting
-            self.on_change()
+        self.telling.on_change()
 
     async def _follow(self, lane: Lane) -> None:
         """Fetches a lane's records ahead of their turn, and starts what there is room for."""
@@ -205,7 +157,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 if self._holding.deliver(ticket.place):
                     lane.put(ticket)
             self._fill()
-            self._look()
+            self.telling.look()
 
     async def _fetch(self, lane: Lane) -> list[ConsumerRecord]:
         """More records, or none within a poll's time. Raises KafkaError."""
@@ -265,7 +217,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._in_engine.add(task)
             self._tenants[ticket.tenant] += 1
             self._turns.start(ticket.lane.name, ticket.tokens)
-            self._pace.start(ticket.place, ticket.lane.name, ticket.tokens)
+            self.telling.pace.start(ticket.place, ticket.lane.name, ticket.tokens)
             task.add_done_callback(self._over)
             return True
         if self._claims.has_finished(ticket.identity):
@@ -291,7 +243,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._count(poison=True)
         else:
             self._leave_engine()
-            self._outcomes.count(completion)
+            self.telling.outcomes.count(completion)
             self._charge(ticket, completion)
             self._metrics.ended(assignment.work, completion, body)
             if assignment.work.stream:
@@ -317,7 +269,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._leave_engine()
         self._metrics.given_up.inc()
         completion, body = self._generator.give_up(error)
-        self._outcomes.count(completion)
+        self.telling.outcomes.count(completion)
         attempts = self._settings.worker_max_attempts
         await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=Outcome.FAILED)
         serving.sending()
@@ -378,7 +330,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if task in self._in_engine:
             self._in_engine.remove(task)
             ticket = self._running[task]
-            self._pace.end(ticket.place)
+            self.telling.pace.end(ticket.place)
             self._turns.end(ticket.lane.name)
             self._tenants[ticket.tenant] -= 1
             if not self._tenants[ticket.tenant]:
@@ -389,7 +341,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return ticket.stream and self._holding.lost(ticket.place.partition)
 
     def _abandon(self, task: asyncio.Task[None], ticket: Ticket) -> None:
-        self._pace.drop(ticket.place)
+        self.telling.pace.drop(ticket.place)
         self._left(task)
         del self._running[task]
         self._claims.abandon(ticket.identity)

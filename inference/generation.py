@@ -112,6 +112,10 @@ class Generator:
         self.speed = Speed()
 
     @property
+    def model(self) -> str:
+        return self._model
+
+    @property
     def engine(self) -> Engine:
         return self._engine
 

@@ -32,7 +32,7 @@ class Heartbeat:
         self._started_at = _now_ms()
         self._changed = asyncio.Event()
         for consumer in consumers:
-            consumer.on_change = self._changed.set
+            consumer.telling.on_change = self._changed.set
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         """Returns when Kafka has it: while Kafka is away, beats don't pile up that would be stale when they come."""
-        models = tuple([await consumer.load() for consumer in self._consumers])
+        models = tuple([await consumer.telling.load() for consumer in self._consumers])
         beat = Beat(
             worker=self._worker, at=_now_ms(), started_at=self._started_at, version=version("millrace"), models=models
         )

@@ -95,7 +95,7 @@ class Lane:
     @property
     def tokens(self) -> int:
         """That wait, as they were estimated."""
-        return sum(ticket.tokens for ticket in self._by_claim.values())
+        return self._waiting.cost
 
     @property
     def oldest(self) -> int | None:
@@ -123,11 +123,6 @@ class Lane:
     def is_short(self) -> bool:
         """Whether more is being fetched: if not, nobody knows how much more there is."""
         return self._short.is_set()
-
-    @property
-    def queued_tokens(self) -> int:
-        """Of all that waits."""
-        return self._waiting.cost
 
     def queued(self, most: int) -> dict[str, Queued]:
         """By tenant, of those that have most."""

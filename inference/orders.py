@@ -50,10 +50,15 @@ class Orders:
         self._given: OrderedDict[str, ControlType] = OrderedDict()  # by claim
         self._running: dict[str, Order] = {}
         self._on_abort: list[Callable[[str], None]] = []
+        self._on_question: list[Callable[[bytes, Control], None]] = []
 
     def on_abort(self, end: Callable[[str], None]) -> None:
         """Called with the claim of what needn't wait for its turn any longer."""
         self._on_abort.append(end)
+
+    def on_question(self, answer: Callable[[bytes, Control], None]) -> None:
+        """Called with the record key of a request and the question where it stands."""
+        self._on_question.append(answer)
 
     def apply(self, records: Iterable[ConsumerRecord]) -> None:
         """From `control`, where callers' wishes are too: those are for the owner of the key."""
@@ -63,7 +68,10 @@ class Orders:
             except InvalidRequest as error:
                 log.warning("not an order", offset=record.offset, reason=error.message)
                 continue
-            if control.claim and control.ce_type is not ControlType.CANCEL:
+            if control.ce_type is ControlType.LOCATE:
+                for answer in self._on_question:
+                    answer(record.key or b"", control)
+            elif control.claim and control.ce_type is not ControlType.CANCEL:
                 self._take(control.claim, control.ce_type)
 
     @contextmanager

@@ -59,6 +59,16 @@ class Pace:
         """It was taken out before its end: that tells nothing."""
         self._running.pop(place, None)
 
+    @property
+    def crowd(self) -> int:
+        """Requests that run."""
+        return len(self._running)
+
+    def began_ago(self, place: Place) -> float | None:
+        """Seconds; None for what doesn't run."""
+        run = self._running.get(place)
+        return None if run is None else self._clock() - run.began
+
     def running(self, lane: Lane) -> int:
         return sum(run.lane == lane for run in self._running.values())
 

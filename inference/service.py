@@ -25,6 +25,7 @@ from inference.frames import Frames
 from inference.generation import Generator
 from inference.gpu import watch_gpus
 from inference.heartbeat import Heartbeat
+from inference.locator import Locator
 from inference.orders import Orders
 from inference.orders_log import followed
 from inference.outbox import Outbox, die
@@ -59,6 +60,7 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
             consumers = _build(worker, models, engines, frames, orders, settings)
             await stack.enter_async_context(Heartbeat(producer, Topics.of(settings), worker, consumers).beating())
+            orders.on_question(Locator(consumers, frames).answer)
             await _serve(consumers, stop, settings.worker_drain_seconds)
         except KafkaError as error:
             raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap_servers} fails: {error!r}") from None

@@ -15,6 +15,7 @@ from contracts.frames import RequestState
 from ingress.answers import Answer, RawHttpHeaders, frame_answer, frame_headers, json_answer, key_headers, location
 from ingress.attribution import envelope
 from ingress.calls import Call
+from ingress.capacity import UNKNOWN, Expected
 from ingress.events import resume
 from ingress.frame import ERROR, STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
@@ -58,8 +59,13 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
         if not preferences.respond_async:
             origin |= gateway.tells_when_gone(call, ce_id, way)
         record = envelope(caller, asked, headers, origin)
+        told = dict(record)
+        if identity.generated:  # a caller's own key may have its answer already
+            gateway.capacity.check(identity.key, asked.digest, told)
         await gateway.ask(call, body, record)
-        return await _Accepted.of(request, identity, asked, call, preferences, started).respond(request)
+        accepted = _Accepted.of(request, identity, asked, call, preferences, started)
+        accepted.expected = gateway.capacity.expect(identity.key, asked.request.model, told)
+        return await accepted.respond(request)
     except BaseException:
         call.close()
         raise
@@ -77,6 +83,7 @@ class _Accepted:
     wait_seconds: float
     heartbeat_seconds: float
     started: float  # loop time, seconds
+    expected: Expected = UNKNOWN
 
     @classmethod
     def of(
@@ -163,6 +170,7 @@ class _Accepted:
             status="in_progress",
             model=self.asked.request.model,
             created_at=int(time.time() * 1000),
+            **self.expected._asdict(),
         )
         return json_answer(state.model_dump_json().encode(), [*self.headers, location(self.identity)], 202)
 

@@ -35,6 +35,7 @@ class Connection:
         link: Link,
         keys: Tail,
         frames: Tail,
+        beats: Tail,
         history: KafkaHistory,
     ) -> None:
         self.gateway = gateway
@@ -42,6 +43,7 @@ class Connection:
         self._link = link
         self._keys = keys
         self._frames = frames
+        self._beats = beats
         self._history = history
 
     @classmethod
@@ -63,11 +65,15 @@ class Connection:
             undo.push_async_callback(keys.stop)
             await keys.start()
             await keys.catch_up()
+            beats = Tail(settings, TopicPartition(topics.workers, 0), "beginning", gateway.capacity.apply)
+            undo.push_async_callback(beats.stop)
+            await beats.start()
+            await beats.catch_up()
             frames = Tail(settings, TopicPartition(*reply_to), "end", gateway.calls.dispatch)
             undo.push_async_callback(frames.stop)
             await frames.start()
             undo.pop_all()
-        return cls(gateway, requests, link, keys, frames, history)
+        return cls(gateway, requests, link, keys, frames, beats, history)
 
     async def run(self) -> None:
         """Runs until cancelled. Raises StackError when Kafka's client can't go on."""
@@ -75,6 +81,7 @@ class Connection:
         tasks = [
             asyncio.create_task(self._frames.follow(on_loss=gateway.ask_again)),
             asyncio.create_task(self._keys.follow()),
+            asyncio.create_task(self._beats.follow()),
             asyncio.create_task(self._link.watch(self._requests.probe, on_recovery=gateway.ask_again)),
             asyncio.create_task(self._requests.lost()),
         ]
@@ -88,7 +95,7 @@ class Connection:
     async def close(self) -> None:
         await self.gateway.departures.forget()
         await self._requests.stop(LAST_RECORDS_SECONDS)
-        await asyncio.gather(self._frames.stop(), self._keys.stop(), self._history.close())
+        await asyncio.gather(self._frames.stop(), self._keys.stop(), self._beats.stop(), self._history.close())
 
 
 async def connect(settings: Settings, catalogue: Catalogue, stop: asyncio.Event) -> Connection | None:

@@ -8,6 +8,7 @@ DELTA = FrameKind.DELTA.encode()
 FINAL = FrameKind.FINAL.encode()
 ERROR = FrameKind.ERROR.encode()
 STATE = FrameKind.STATE.encode()
+PLACE = FrameKind.PLACE.encode()
 
 
 class RawFrame(NamedTuple):
@@ -35,6 +36,10 @@ class RawFrame(NamedTuple):
 
     def number(self, name: str, default: int = 0) -> int:
         return int(self.headers.get(name, default))
+
+    def known(self, name: str) -> int | None:
+        text = self.headers.get(name)
+        return None if text is None else int(text)
 
     def text(self, name: str) -> str:
         return self.headers.get(name, b"").decode("utf-8", "replace")

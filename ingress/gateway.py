@@ -17,6 +17,7 @@ from contracts.keyring import KeyRing
 from contracts.settings import Settings
 from contracts.topics import Topics
 from ingress.calls import Call, Calls
+from ingress.capacity import Capacity
 from ingress.departures import Departures, chosen
 from ingress.history import History, Silence
 from ingress.requestlog import RequestLog
@@ -33,6 +34,7 @@ class Gateway:
     calls: Calls = field(default_factory=Calls)
     history: History = field(default_factory=Silence)
     departures: Departures = field(init=False)
+    capacity: Capacity = field(init=False)
     spans: CallSpans | None = field(init=False)  # none while traces are off
     source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
     draining: bool = False
@@ -41,6 +43,7 @@ class Gateway:
         self.spans = CallSpans.of(Topics.of(self.settings))
         if self.spans:
             self.log = TracedLog(self.log, self.spans)
+        self.capacity = Capacity(self.settings, self.catalogue)
         self.departures = Departures(self.log, self.origin, self.settings.ingress_return_seconds)
 
     def check_model(self, model: str) -> None:

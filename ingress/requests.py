@@ -16,6 +16,7 @@ from ingress.departures import chosen
 from ingress.frame import STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
 from ingress.identity import Identity, name
+from ingress.place import with_place
 
 
 async def get_request(request: Request) -> ASGIApp:
@@ -29,6 +30,8 @@ async def get_request(request: Request) -> ASGIApp:
         call.follow(request.receive)
         way = chosen(dict(request.scope["headers"])) or "detach"
         frame = await _Inquiry(gateway, call, settings.ingress_wait_seconds, way).standing(wait_seconds)
+        if frame.kind == STATE and "outcome" not in frame.headers:
+            frame = frame._replace(value=await with_place(gateway, call, frame))
     headers = [*key_headers(identity, settings.idempotency_window_hours), (b"cache-control", b"no-store")]
     return json_answer(frame.value, headers) if frame.kind == STATE else frame_answer(frame, headers)
 

@@ -50,6 +50,8 @@ class WsStreams:
         with gateway.calls.open(key.encode(), ce_id) as call, _attended(call), websocket_streams.track_inprogress():
             origin = gateway.origin(ce_id, RequestType.REQUEST) | gateway.tells_when_gone(call, ce_id, way)
             record = envelope(self.caller, described, headers, origin)
+            if asked.key is None:
+                gateway.capacity.check(key, described.digest, dict(record))
             await gateway.ask(call, orjson.dumps(asked.body | {"stream": True}), record)
             await self.door.say(wire.accepted(key.idempotency_key))
             await self._tell(call, AnswerStream(include_usage=described.digest.include_usage, wire=wire))

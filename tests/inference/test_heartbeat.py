@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts.control import ControlType
+from contracts.frames import Frame, FrameKind
 from contracts.outlook import Outlook
 from contracts.settings import Settings
 from contracts.workers import STALE_MS, LaneLoad
@@ -76,3 +78,32 @@ async def test_a_killed_workers_last_beat_grows_stale_beside_the_next_ones(setti
         assert not outlook.live(new.at + STALE_MS + 1)
         assert outlook.live(old.at + STALE_MS + 1) == [new]
         await second.stop()
+
+
+async def test_a_request_is_told_its_place_which_falls_as_the_queue_drains(settings: Settings, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"routes_file": write_routes(tmp_path, step_us=20_000)})
+    async with open_bench(settings) as bench, beats_of(settings) as beats:
+        worker = worker_process(settings, tmp_path, worker_max_in_flight="4")
+        await worker.start()
+        for number in range(40):
+            await bench.put(f"acme:k{number}", chat(f"{number}", max_tokens=20), claim=f"0.{number}")
+        await beats.until(lambda known: any(one.waiting for one in loads(known)))
+
+        async def place(key: str, claim: str) -> Frame:
+            before = len(bench.log.frames_of(key))
+            await bench.order(key, claim, ControlType.LOCATE)
+            await bench.log.until(lambda: len(bench.log.frames_of(key)) > before)
+            return bench.log.frames_of(key)[-1][1]
+
+        first = await place("acme:k39", "0.39")
+        await bench.log.completed(12)
+        second = await place("acme:k39", "0.39")
+        assert (first.kind, first.in_reply_to, first.model, first.claim) == (FrameKind.PLACE, "test", MODEL, "0.39")
+        assert first.queue_position is not None
+        assert second.queue_position is not None
+        assert 39 >= first.queue_position > second.queue_position
+        assert second.estimated_start is not None
+        await bench.log.completed(40)
+        begun = {outcome.key: outcome.completion.started_at for outcome in bench.log.completions}
+        assert begun["acme:k39"] is not None
+        await worker.stop()
