@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bench import cancel, lanes, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens
+from bench import cancel, lanes, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens, waits
 
 BENCHMARKS = [
     pipeline.main,
@@ -10,6 +10,7 @@ BENCHMARKS = [
     meter.main,
     limits.main,
     lanes.main,
+    waits.waits,
     resume.main,
     stream_tokens.main,
     cancel.main,

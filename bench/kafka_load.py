@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -32,6 +32,7 @@ class Ended:
 
     request: Admitted
     completion: Completion
+    estimated_start: int | None = None  # UTC ms, as it was told when it was let through
 
     @property
     def ttft_ms(self) -> int | None:
@@ -64,12 +65,18 @@ class KafkaLoad:
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     asked: int = 0
 
-    async def ask(self, tenant: str, lane: Lane = "interactive", deadline_ms: int | None = None) -> str:
+    async def ask(
+        self,
+        tenant: str,
+        lane: Lane = "interactive",
+        deadline_ms: int | None = None,
+        output_tokens: int = OUTPUT_TOKENS,
+    ) -> str:
         """Returns when it is handed over."""
         self.asked += 1
         key = f"{tenant}:{self.asked}"
         question = f"{self.asked}: {_QUESTION * 4}"
-        body = {"model": "small", "messages": [{"role": "user", "content": question}], "max_tokens": OUTPUT_TOKENS}
+        body = {"model": "small", "messages": [{"role": "user", "content": question}], "max_tokens": output_tokens}
         headers = [("lane", lane.encode())]
         if deadline_ms is not None:
             headers.append(("deadline", b"%d" % (now_ms() + deadline_ms)))
@@ -111,7 +118,9 @@ class KafkaLoad:
     async def read(self, consumer: AIOKafkaConsumer) -> None:
         async for record in consumer:
             headers = dict(record.headers)
-            self.ended.append(Ended(Admitted.from_headers(headers), Completion.from_headers(headers)))
+            expected = headers.get("estimated-start")
+            ended = Ended(Admitted.from_headers(headers), Completion.from_headers(headers))
+            self.ended.append(replace(ended, estimated_start=int(expected)) if expected else ended)
             async with self.news:
                 self.news.notify_all()
 
