@@ -8,6 +8,13 @@ def examples(url: str, kafka: str, topic_prefix: str, api_key: str | None) -> st
     return "\n".join((_about_the_key(api_key), _curl(url, api_key), _sdk(url, api_key), _kcat(kafka, topic_prefix)))
 
 
+def about_dashboard(url: str, operator_key: str | None) -> str:
+    """`operator_key` was just made; the page takes it from the address, where no server and no log sees it."""
+    if operator_key:
+        return f"dashboard {url}/#key={operator_key}\n"
+    return f"dashboard {url}\n  (sign in with a key; a new one: millrace keys create --operator)\n"
+
+
 def _about_the_key(api_key: str | None) -> str:
     if api_key:
         return f"API key of tenant demo, shown this once: {api_key}\n"

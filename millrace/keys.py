@@ -14,7 +14,7 @@ from contracts.settings import Settings
 from contracts.topics import Topics
 from millrace.topic_admin import kafka_admin
 
-DEMO_TENANT = "demo"
+DEMO_TENANT, OPERATOR_TENANT = "demo", "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,15 @@ class NewKey:
     key: ApiKey
 
 
-async def create_key(settings: Settings, tenant: str, user: str = "") -> NewKey:
+async def create_key(settings: Settings, tenant: str, user: str = "", *, operator: bool = False) -> NewKey:
     """Valid as soon as each ingress has read it: milliseconds. Raises InvalidRequest, or StackError without a Kafka."""
     secret = new_api_key()
     key = ApiKey(
-        id=f"key-{str(ULID()).lower()}", tenant=check_tenant(tenant), user=user, created_at=time_ns() // 1_000_000
+        id=f"key-{str(ULID()).lower()}",
+        tenant=check_tenant(tenant),
+        user=user,
+        operator=operator,
+        created_at=time_ns() // 1_000_000,
     )
     await _publish(settings, hash_api_key(secret), key.model_dump_json().encode())
     return NewKey(secret, key)
@@ -54,6 +58,13 @@ async def ensure_demo_key(settings: Settings) -> str | None:
     if any(key.tenant == DEMO_TENANT for key in await list_keys(settings)):
         return None
     return (await create_key(settings, DEMO_TENANT)).secret
+
+
+async def ensure_operator_key(settings: Settings) -> str | None:
+    """The secret of a first key that opens the dashboard for every tenant; None when there is one already."""
+    if any(key.operator for key in await list_keys(settings)):
+        return None
+    return (await create_key(settings, OPERATOR_TENANT, operator=True)).secret
 
 
 async def _publish(settings: Settings, hashed: bytes, value: bytes | None) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 from contracts.catalogue import load_catalogue
 from contracts.settings import Settings
 from contracts.topics import all_topics
-from millrace.examples import examples
+from millrace.examples import about_dashboard, examples
 from millrace.folder_lock import FolderLock
 from millrace.kafka_broker import KafkaBroker
 from millrace.kafka_config import HOST
 from millrace.kafka_setup import prepare_kafka
-from millrace.keys import ensure_demo_key
+from millrace.keys import ensure_demo_key, ensure_operator_key
 from millrace.load_settings import load
 from millrace.ports import free_port, is_open, ports_from
 from millrace.preflight import check_disk, check_engine, check_ports
@@ -131,6 +131,7 @@ class Stack:
     def __init__(self, plan: StackPlan, say: Say, command: Command = own_command) -> None:
         self.plan = plan
         self.api_key: str | None = None  # set by a start that made the first key of tenant demo
+        self.operator_key: str | None = None  # likewise, of an operator
         self._services = plan.services
         self._command = command
         self._say = say
@@ -152,6 +153,7 @@ class Stack:
         await self._start_kafka()
         await ensure_topics(self._services, topics)
         self.api_key = await ensure_demo_key(self._services)
+        self.operator_key = await ensure_operator_key(self._services)
         self._say("starting ingress, streams, workers and analytics")
         await self._supervisor.start(*(self._child(name) for name in self.plan.service_names()))
         self._ready = True
@@ -240,7 +242,7 @@ async def run_stack(stack: Stack, show: Say, say: Say) -> None:
             services = stack.plan.services
             show(f"ready {stack.plan.url}\n")
             if stack.plan.dashboard_url:
-                show(f"dashboard {stack.plan.dashboard_url}\n")
+                show(about_dashboard(stack.plan.dashboard_url, stack.operator_key))
             show(examples(stack.plan.url, services.kafka_bootstrap_servers, services.topic_prefix, stack.api_key))
             await stopping
         say("stopping")

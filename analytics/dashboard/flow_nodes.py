@@ -86,7 +86,7 @@ def nodes(topics: Topics, models: Sequence[str], moments: Sequence[Moment], figu
     works = {model: [topics.work(model, lane) for lane in LANES] for model in models}
     running = [pace.lag(topics.worker_group(model), *works[model]) for model in models]
     return [
-        _node("ingress", Load(pace.written(topics.requests))),
+        _node("ingress", Load(pace.written(topics.requests))) | {"records": pace.records(topics.requests)},
         _node("dedupe", _stage(pace, app, topics.requests), p99_ms=whole.get("dedupe_p99_ms")),
         _node("meter", _stage(pace, app, topics.admitted), p99_ms=whole.get("meter_p99_ms"), ended=(whole, "rejected")),
         *(_lane(topics, pace, model, lane, figures) for model in models for lane in LANES),
@@ -116,8 +116,8 @@ def _lane(topics: Topics, pace: Pace, model: str, lane: Lane, figures: Figures) 
     return node | {
         "model": model,
         "lane": lane,
-        "run_p99_ms": _number(known.get("run_p99_ms")),
-        "ttft_p99_ms": _number(known.get("ttft_p99_ms")),
+        "run_p99_ms": number(known.get("run_p99_ms")),
+        "ttft_p99_ms": number(known.get("ttft_p99_ms")),
         "completion_tokens": known.get("completion_tokens", 0),
     }
 
@@ -137,7 +137,7 @@ def _node(id_: str, load: Load, *, p99_ms: float | None = None, ended: tuple[Any
         "rate": load.rate,
         "lag": load.lag,
         "behind_s": load.behind,
-        "p99_ms": _number(p99_ms),
+        "p99_ms": number(p99_ms),
         "errors": errors,
         "error_share": share,
         "tone": tone,
@@ -171,6 +171,6 @@ def _sum(values: Any) -> Any:
     return sum(known) if known else None
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """ClickHouse's quantile over nothing is NaN."""
     return None if value is None or math.isnan(value) else round(float(value), 1)

@@ -1,6 +1,7 @@
 """What the ledger knows of the last minute: how long each stage took, and how requests ended."""
 
 WINDOW_SECONDS = 60
+ENDS = ("ended", "succeeded", "rejected", "expired", "failed", "cancelled")
 
 _ENDED = """
     count() AS ended,

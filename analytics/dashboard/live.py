@@ -27,6 +27,7 @@ class Source:
     every_seconds: float
     look: Callable[[], Awaitable[Any]]
     operators_only: bool = False
+    rest: Callable[[], Awaitable[None]] | None = None  # when nobody watches any more
 
 
 @dataclass(eq=False)
@@ -48,6 +49,7 @@ class Live:
         self._looking: list[asyncio.Task[None]] = []
         self._latest: dict[Source, bytes] = {}
         self._closed = False
+        self._resting: asyncio.Future[list[None]] | None = None
 
     async def stream(self, session: Session, cookie: str) -> AsyncIterator[bytes]:
         """Until the page goes, its session ends, or the server does."""
@@ -84,8 +86,10 @@ class Live:
         if not self._pages:
             for task in self._looking:
                 task.cancel()
-            self._looking = []
             self._latest.clear()
+            rests = [source.rest() for source in self._sources if source.rest]
+            self._looking = []
+            self._resting = asyncio.gather(*rests)
 
     async def _look(self, source: Source) -> None:
         while True:

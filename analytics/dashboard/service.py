@@ -79,7 +79,7 @@ async def dashboard(
     live = Live(
         [
             Source("ledger", 1.0, LedgerNews(reading).look),
-            Source("flow", 2.0, flow.look, operators_only=True),
+            Source("flow", 2.0, flow.look, operators_only=True, rest=flow.close),
         ],
         sessions,
     )

@@ -15,15 +15,21 @@ app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
 @app.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose requests these are, and who pays.")],
+    tenant: Annotated[str, typer.Option(help="Whose requests these are, and who pays.")] = "",
     user: Annotated[str, typer.Option(help="Every request with this key counts as this user's.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="It opens the dashboard for every tenant.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key. It is printed this once; only its hash is stored."""
-    from millrace.keys import create_key
+    from millrace.keys import OPERATOR_TENANT, create_key
     from millrace.load_settings import load_connected_settings
 
-    made = asyncio.run(create_key(load_connected_settings(data_dir), tenant, user))
+    if not tenant and not operator:
+        raise typer.BadParameter("name a tenant, or say --operator")
+    if user and operator:
+        raise typer.BadParameter("an operator's key is nobody's of a tenant: leave --user out")
+    settings = load_connected_settings(data_dir)
+    made = asyncio.run(create_key(settings, tenant or OPERATOR_TENANT, user, operator=operator))
     typer.echo(made.secret)
     typer.echo(f"{made.key.id}, tenant {made.key.tenant}: store it now, it can't be shown again", err=True)
 
@@ -36,8 +42,17 @@ def list_(data_dir: DataDir = None, format_: Format = "table") -> None:
     from millrace.tables import print_rows
 
     keys = asyncio.run(list_keys(load_connected_settings(data_dir)))
-    rows = [{"id": key.id, "tenant": key.tenant, "user": key.user, "created": _iso(key.created_at)} for key in keys]
-    print_rows(rows, ("id", "tenant", "user", "created"), format_)
+    rows = [
+        {
+            "id": key.id,
+            "tenant": key.tenant,
+            "user": key.user,
+            "operator": "yes" if key.operator else "",
+            "created": _iso(key.created_at),
+        }
+        for key in keys
+    ]
+    print_rows(rows, ("id", "tenant", "user", "operator", "created"), format_)
 
 
 @app.command()

@@ -8,5 +8,5 @@ view = View("flow", "Flow", operators_only=True)
 
 @view.get("now")
 async def now(asked: Asked) -> Answer:
-    seen = await asked.house.flow.look()
+    seen = dict(await asked.house.flow.last())
     return Answer(seen.pop("nodes"), f"{WHOLE.strip()};\n\n{BY_LANE.strip()}", **seen)

@@ -51,11 +51,11 @@ function build() {
   parts.root = h("div.view", { id: "view" });
   parts.state = h("span.live", { role: "status", title: "Live updates" }, h("span.visually-hidden", "Connecting"));
   const theme = h("button.quiet.icon", { type: "button", "aria-label": "Light or dark", title: "Light or dark", onclick: window.toggleTheme }, "◐");
-  const out = h("button.quiet", { type: "button", onclick: signOut }, "Sign out");
+  const out = h("button.quiet.out", { type: "button", onclick: signOut }, "Sign out");
   const who = h("span.who", session.operator ? "Operator" : session.tenant);
   app.replaceChildren(
     h("a.skip", { href: "#view" }, "Skip to content"),
-    h("aside.side", h("a.brand", { href: "/" }, h("img", { src: "/static/icon.svg", alt: "", width: 26, height: 26 }), h("span", "Millrace")), parts.nav, h("div.account", parts.state, who, theme, out)),
+    h("aside.side", h("div.side-in", h("a.brand", { href: "/" }, h("img", { src: "/static/icon.svg", alt: "", width: 26, height: 26 }), h("span", "Millrace")), parts.nav, h("div.account", parts.state, who, theme, out))),
     h("main", h("header.top", parts.title, parts.toolbar), parts.root),
   );
 }

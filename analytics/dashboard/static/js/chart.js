@@ -176,14 +176,14 @@ function height(spec, least, most) {
   return [bottom, top > bottom ? top + (top - bottom) * 0.06 : bottom + 1];
 }
 
-function clockMarks(plot, moments) {
+function clockMarks(plot, moments, _axis, _space, step) {
   const span = plot.scales.x.max - plot.scales.x.min;
   return moments.map((moment, place) => {
     const iso = new Date(moment * 1000).toISOString();
     const day = `${Number(iso.slice(8, 10))} ${MONTHS[Number(iso.slice(5, 7)) - 1]}`;
     const midnight = iso.slice(11, 19) === "00:00:00";
     if (span > 3 * 86_400 || (midnight && span > 3600)) return midnight || place === 0 ? day : "";
-    return span < 180 ? iso.slice(11, 19) : iso.slice(11, 16);
+    return step < 60 ? iso.slice(11, 19) : iso.slice(11, 16);
   });
 }
 

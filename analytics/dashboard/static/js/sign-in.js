@@ -28,7 +28,7 @@ export function signIn(root, onSession, reason = "") {
       "div.help",
       { id: "key-help" },
       h("p", "A tenant's key shows that tenant. An operator's key shows everything:"),
-      h("code", "millrace keys create --tenant demo --operator"),
+      h("code", "millrace keys create --operator"),
     ),
   );
   form.addEventListener("submit", async (event) => {

@@ -13,7 +13,8 @@ export function table(columns, rows, { caption, onRow, limit = 500, dense = fals
     columns.filter((column) => column.bar).map((column) => [column.key, Math.max(...shown.map((row) => row[column.key] ?? 0), 0)]),
   );
   const head = h("tr", columns.map((column) => h("th", { scope: "col", className: kind(column) }, column.label)));
-  const body = shown.map((row) => line(columns, row, most, onRow));
+  const linked = columns.some((column) => column.href);
+  const body = shown.map((row) => line(columns, row, most, onRow, linked));
   const element = h(
     dense ? "table.dense" : "table",
     caption ? h("caption.visually-hidden", caption) : null,
@@ -25,14 +26,14 @@ export function table(columns, rows, { caption, onRow, limit = 500, dense = fals
   return h("div.table-frame", { tabIndex: 0, role: "region", "aria-label": caption ?? "Table" }, element, more);
 }
 
-function line(columns, row, most, onRow) {
+function line(columns, row, most, onRow, linked) {
   const cells = columns.map((column, place) => {
     const text = column.format ? column.format(row[column.key], row) : (row[column.key] ?? "–");
-    const content = place === 0 && onRow && !column.href ? button(text, () => onRow(row)) : text;
-    const linked = column.href ? h("a", { href: column.href(row) }, content) : content;
+    const content = place === 0 && onRow && !linked ? button(text, () => onRow(row)) : text;
+    const shown = column.href ? h("a", { href: column.href(row) }, content) : content;
     const share = most[column.key] > 0 ? Math.max(0, (row[column.key] ?? 0) / most[column.key]) : 0;
     const bar = column.bar ? h("span.bar", { style: { "--share": `${share * 100}%` }, "aria-hidden": "true" }) : null;
-    return h("td", { className: kind(column), dataset: { label: column.label } }, bar, linked);
+    return h("td", { className: kind(column), dataset: { label: column.label } }, bar, shown);
   });
   const element = h(onRow ? "tr.clickable" : "tr", cells);
   if (onRow) {
