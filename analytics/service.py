@@ -16,17 +16,21 @@ from aiokafka.errors import KafkaError
 from analytics.clickhouse import ClickHouseError
 from analytics.dashboard.desk import Desk
 from analytics.dashboard.service import beside
-from analytics.feedback import FeedbackSink
+from analytics.duplicates import DUPLICATES
+from analytics.engine_time import ENGINE_TIME
+from analytics.feedback import FEEDBACK
 from analytics.health import Health
 from analytics.http_server import serving
 from analytics.ledger import Ledger
 from analytics.maintenance import Maintenance
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
+from analytics.side_sink import Side, SideSink
 from analytics.sink import Sink, consumer_of, sleep
 from contracts.kafka import producer_options
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
+from contracts.topics import Topics
 
 _log = structlog.get_logger()
 _RETRY_SECONDS = 2.0
@@ -65,12 +69,18 @@ async def _serve(
             if clients:
                 health.is_well()
                 notify_ready()
-                feedback = FeedbackSink(settings, ledger.client, executor)
+                sides = SideSink(settings, sides_of(settings), ledger.client, executor)
                 sink = Sink(settings, ledger, executor, health)
-                await _together(stop, sink.run(*clients, stop), feedback.run(clients[1], stop))
+                await _together(stop, sink.run(*clients, stop), sides.run(clients[1], stop))
                 health.ails("stopping")
     if engine:
         await _in(executor, engine.close)
+
+
+def sides_of(settings: Settings) -> dict[str, Side]:
+    """What is stored beside the bills, by topic."""
+    topics = Topics.of(settings)
+    return {topics.feedback: FEEDBACK, topics.engine_time: ENGINE_TIME, topics.duplicates: DUPLICATES}
 
 
 async def _together(stop: asyncio.Event, *runs: Coroutine[Any, Any, None]) -> None:

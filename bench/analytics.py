@@ -26,7 +26,7 @@ from contracts.settings import Settings
 ROWS = int(os.environ.get("ROWS", "10_000_000"))
 FOLDER = os.environ.get("FOLDER")
 ROUNDS = 10
-STEP = 1_000_000  # rows in one insert
+STEP = 4_000_000  # rows in one insert
 SINCE, UNTIL = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 ODD = datetime(2026, 10, 1, 7, 23, 11, tzinfo=UTC)
 
@@ -36,8 +36,8 @@ INSERT INTO usage (
     event_id, event_time, kind, tenant, idempotency_key, claim, user, feature, tags, api_key_id, operation,
     requested_model, model, model_version, engine, worker, run, lane, route, router_version, complexity, outcome,
     status, finish_reason, streamed, prompt_tokens, cached_tokens, completion_tokens, reserved_tokens, accepted_at,
-    deduped_at, admitted_at, started_at, first_token_at, finished_at, engine_us, price_version, cost_nano, trace_id,
-    topic, partition, offset
+    deduped_at, admitted_at, started_at, first_token_at, finished_at, engine_us, price_version, cost_nano, gpu_nano,
+    trace_id, topic, partition, offset
 )
 WITH
     intHash64(number) AS h,
@@ -62,6 +62,7 @@ SELECT
     accepted, accepted + toIntervalMillisecond(4), accepted + toIntervalMillisecond(9),
     accepted + toIntervalMillisecond(20 + g % 50), accepted + toIntervalMillisecond(70 + intDiv(h, 32) % 700), at,
     10000 + g % 1000000, '2026-11-22', if(o = 'succeeded' AND k = 'usage', intDiv(g, 1024) % 5000000, 0),
+    intDiv(h, 1024) % 3000000,
     lower(hex(sipHash128(number, 1))), 'usage', t % 4, number
 FROM numbers({first:UInt64}, {count:UInt64})
 """
@@ -113,14 +114,18 @@ def _run() -> None:
         built = time.perf_counter() - started
         rows = [_row(client, case) for case in CASES]
         sizes = client.query(_SIZES).result_rows[0]
-    title = f"One month of {ROWS:,} rows, made in {built:,.0f} s, {sizes[0]} of disk, {sizes[1]} of it projections"
+    title = (
+        f"One month of {ROWS:,} rows in {sizes[2]} parts, made in {built:,.0f} s, {sizes[0]} of disk, {sizes[1]} of it "
+        f"projections; load of the machine {os.getloadavg()[0]:.0f}"
+    )
     publish("analytics", title, rows)
 
 
 _SIZES = """
 SELECT
     formatReadableSize(sum(bytes_on_disk)),
-    (SELECT formatReadableSize(sum(bytes_on_disk)) FROM system.projection_parts WHERE active AND table = 'usage')
+    (SELECT formatReadableSize(sum(bytes_on_disk)) FROM system.projection_parts WHERE active AND table = 'usage'),
+    count()
 FROM system.parts WHERE active AND table = 'usage'
 """
 
@@ -135,16 +140,23 @@ def _ledger() -> Iterator[Client]:
             yield client
 
 
-_BOTH_CORES = {"max_threads": 2, "max_insert_threads": 2}
+# Parts of two million rows, as large as a busy sink's become within a minute of merges. They aren't merged any further:
+# that takes longer than making them, and what is asked is read from more parts than later on.
+_BOTH_CORES = {
+    "max_threads": 2,
+    "max_insert_threads": 2,
+    "max_block_size": 500_000,
+    "min_insert_block_size_rows": 2_000_000,
+    "min_insert_block_size_bytes": 0,
+}
 
 
 def _fill(client: Client) -> None:
+    client.command("SYSTEM STOP MERGES usage")
     there = client.query("SELECT count() FROM usage").result_rows[0][0]
     for first in range(there, ROWS, STEP):
         count = min(STEP, ROWS - first)
         client.command(_MAKE, {"first": first, "count": count, "total": ROWS}, settings=_BOTH_CORES)
-    while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
-        time.sleep(0.2)
 
 
 def _row(client: Client, case: Case) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.envelope import OnDisconnect
 from contracts.errors import ConfigError
+from contracts.money import Dollars
 from contracts.settings import EngineName
 from contracts.toml_lines import Place, line_of
 
@@ -51,6 +52,12 @@ class ModelSpec(_Strict):
     abilities: tuple[Ability, ...] = Field(("tools", "json_schema"), description="`auto` sends no other needs here")
     quality: int = Field(0, ge=0, description="`auto:best` takes the highest; among equals the dearest")
     tokens_per_second: int | None = Field(None, ge=1, description="of one answer; classes may prefer speed")
+    gpus: int | None = Field(
+        None, ge=0, description="GPUs that one worker's engine holds; 1 when unset, none behind the openai engine"
+    )
+    gpu_hour: Dollars | None = Field(
+        None, description="dollars that each costs an hour; MILLRACE_GPU_HOUR_DOLLARS when unset"
+    )
     on_disconnect: OnDisconnect | None = Field(None, description="when its last caller hangs up; else the settings say")
     synthetic: SyntheticTiming = SyntheticTiming()
 

@@ -21,7 +21,8 @@ class Completion(HeaderModel):
     started_at: int | None = None
     first_token_at: int | None = None
     finished_at: int = Field(description="UTC ms")
-    engine_us: int = Field(0, ge=0, description="engine time, microseconds")
+    engine_us: int = Field(0, ge=0, description="its share of the engine's time, microseconds")
+    gpu_nano: int = Field(0, ge=0, description="what that share of the GPUs costs, nano-dollars")
     finish_reason: str = ""
     sequence: int = Field(0, ge=0, description="delta frames that this run published")
     position: int = Field(0, ge=0, description="characters of text in those frames")

@@ -1,34 +1,18 @@
 """`prices.toml`: what a token costs, by model, version and date. Money is integer nano-dollars."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.catalogue import load_toml
 from contracts.errors import ConfigError
+from contracts.money import NANO, Dollars
 
-NANO = 1_000_000_000
+__all__ = ["NANO", "Price", "PriceTable", "load_prices"]
+
 _MILLION = 1_000_000
-
-
-def _nano_dollars(value: Any) -> int:
-    """Dollars, written as a string or integer (a TOML float has already lost digits), to nano-dollars."""
-    if isinstance(value, float):
-        raise ValueError('write the price as a string, "0.15"')  # noqa: TRY004 - pydantic turns it into a field error
-    try:
-        nano = Decimal(value) * NANO
-    except (InvalidOperation, TypeError):
-        raise ValueError("a price is a number of dollars, as a string") from None
-    if not nano.is_finite() or nano != nano.to_integral_value() or nano < 0:
-        raise ValueError("a price is a whole, positive number of nano-dollars")
-    return int(nano)
-
-
-Dollars = Annotated[int, BeforeValidator(_nano_dollars)]
 
 
 class Price(BaseModel):

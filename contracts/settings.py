@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.envelope import OnDisconnect
+from contracts.money import Dollars
 
 EngineName = Literal["synthetic", "openai", "vllm"]
 
@@ -135,6 +136,12 @@ class Settings(BaseSettings):
     )
     worker_session_timeout_ms: int = Field(
         6000, ge=1000, description="silent for this long, a worker loses its partitions to the others"
+    )
+    gpu_hour_dollars: Dollars = Field(
+        0, description="what a GPU costs an hour, for models that name no price of their own: docs/analytics.md"
+    )
+    engine_time_seconds: int = Field(
+        10, ge=1, le=3600, description="workers tell this often what their engines did: what a kill leaves untold"
     )
     synthetic_faults: bool = Field(
         default=False, description="obey `metadata.synthetic_fault` (overload, error, hang, crash); for tests only"

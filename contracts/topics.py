@@ -102,6 +102,14 @@ class Topics:
         return f"{self.prefix}feedback"
 
     @property
+    def engine_time(self) -> str:
+        return f"{self.prefix}engine-time"
+
+    @property
+    def duplicates(self) -> str:
+        return f"{self.prefix}duplicates"
+
+    @property
     def streams_app(self) -> str:
         """Faust's application id, which is also its consumer group."""
         return f"{self.prefix}millrace-streams"
@@ -162,6 +170,8 @@ def all_topics(settings: Settings, catalogue: Catalogue) -> list[TopicSpec]:
         TopicSpec(topics.admitted, q, kept_on),
         TopicSpec(topics.usage, q, kept_on),
         TopicSpec(topics.feedback, q, kept),
+        TopicSpec(topics.engine_time, 1, kept),
+        TopicSpec(topics.duplicates, q, kept),
         TopicSpec(topics.responses, settings.response_partitions, frames),
         TopicSpec(topics.dead_letters, 1, kept_on | {"retention.ms": "-1"}),
         TopicSpec(topics.dead_letters_handled, 1, {"cleanup.policy": "compact"}),

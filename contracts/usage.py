@@ -57,7 +57,8 @@ class UsageEvent(BaseModel):
     started_at: int | None = None
     first_token_at: int | None = None
     finished_at: int
-    engine_us: int = 0
+    engine_us: int = Field(0, description="share of the engine's time, microseconds")
+    gpu_nano: int = Field(0, description="what that share of the GPUs costs us, nano-dollars; billed to nobody")
     price_version: str = ""
     cost_nano: int = Field(0, description="nano-dollars billed")
     trace_id: str = ""

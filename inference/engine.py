@@ -67,6 +67,7 @@ class Step:
     token_ids: Sequence[
         int
     ] = ()  # of `tokens` tokens, where the engine knows them: so another worker can go on exactly
+    fresh_tokens: int | None = None  # of the prompt, computed and not from the prefix cache; where known before the end
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from inference.answer import Answer
 from inference.chunks import Chunks
 from inference.deltas import DeltaStream
 from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Load, Step
-from inference.engine_time import SharedClock
+from inference.engine_time import NO_SHARE, EngineMeter, Seat, Share
 from inference.first_token import FirstTokenTime
 from inference.frames import Frames
 from inference.metrics import ModelMetrics
@@ -82,7 +82,7 @@ class Run:
     answer: Answer = field(default_factory=Answer)
     first_token_at: int | None = None
     deltas: DeltaStream | None = None
-    engine_us: int = 0
+    share: Share = NO_SHARE
 
 
 class Generator:
@@ -97,6 +97,7 @@ class Generator:
         orders: Orders,
         worker: str,
         stall_seconds: float = 600.0,
+        meter: EngineMeter | None = None,
     ) -> None:
         self._model = model
         self._spec = spec
@@ -107,7 +108,7 @@ class Generator:
         self._stall_seconds = stall_seconds
         self._runs = count(1)
         self.metrics = ModelMetrics(model, spec, engine.name)
-        self._clock = SharedClock()
+        self._meter = meter or EngineMeter()
         self._first_token = FirstTokenTime()
         self.speed = Speed()
 
@@ -209,20 +210,21 @@ class Generator:
         return job
 
     async def _work(self, job: Job, run: Run, order: Order) -> None:
-        entered = self._clock.enter()
+        seat = self._meter.enter(job.prompt_estimate)
         try:
-            await self._collect(job, run, order)
+            await self._collect(job, run, order, seat)
         finally:
-            run.engine_us = self._clock.leave(entered)
+            run.share = self._meter.leave(seat)
             if run.deltas:
                 self._frames.coalescer.forget(run.deltas)
 
-    async def _collect(self, job: Job, run: Run, order: Order) -> None:
+    async def _collect(self, job: Job, run: Run, order: Order, seat: Seat) -> None:
         watch = StallWatch(self._stall_seconds)
         try:
             async with watch, aclosing(self._engine.generate(job)) as steps:
                 with order.obeyed_by(partial(self._abort, job, watch)):
                     async for step in steps:
+                        self._meter.add(seat, step)
                         run.answer.add(step)
                         self.metrics.generated[job.lane].inc(step.tokens)
                         if run.first_token_at is None and step.tokens:
@@ -276,7 +278,8 @@ class Generator:
             started_at=run.started_at,
             first_token_at=run.first_token_at,
             finished_at=now_ms(),
-            engine_us=run.engine_us,
+            engine_us=run.share.engine_us,
+            gpu_nano=run.share.gpu_nano,
             finish_reason=finish.reason if finish else "",
             sequence=run.deltas.sequence if run.deltas else 0,
             position=run.deltas.position if run.deltas else 0,

@@ -21,6 +21,8 @@ from contracts.topics import LANES, Topics
 from inference.consumer import ModelConsumer
 from inference.deltas import Coalescer
 from inference.engine import Engine, open_engine
+from inference.engine_book import EngineBook, telling
+from inference.engine_time import EngineMeter
 from inference.frames import Frames
 from inference.generation import Generator
 from inference.gpu import watch_gpus
@@ -41,6 +43,7 @@ _LEAVE_SECONDS = 5.0  # to commit and leave the group, beyond the time to drain
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Serve until told to stop, then drain; waits for a Kafka that isn't there yet. Raises MillraceError."""
     models = choose_models(load_catalogue(settings.routes_file), settings.worker_models)
+    books = [EngineBook.open(model, spec, settings) for model, spec in models.items()]
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(_started(open_engine(*model, settings))) for model in models.items()]
         try:
@@ -58,10 +61,12 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
             obeying = await stack.enter_async_context(followed(settings, models, orders))
             obeying.add_done_callback(_check_obeying)
             worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-            consumers = _build(worker, models, engines, frames, orders, settings)
+            meters = [book.meter for book in books]
+            consumers = _build(worker, models, engines, meters, frames, orders, settings)
             await stack.enter_async_context(Heartbeat(producer, Topics.of(settings), worker, consumers).beating())
             orders.on_question(Locator(consumers, frames).answer)
-            await _serve(consumers, stop, settings.worker_drain_seconds)
+            async with telling(books, worker, producer, settings):
+                await _serve(consumers, stop, settings.worker_drain_seconds)
         except KafkaError as error:
             raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap_servers} fails: {error!r}") from None
 
@@ -81,6 +86,7 @@ def _build(
     worker: str,
     models: dict[str, ModelSpec],
     engines: Iterable[Engine],
+    meters: Iterable[EngineMeter],
     frames: Frames,
     orders: Orders,
     settings: Settings,
@@ -88,8 +94,8 @@ def _build(
     outbox = Outbox(frames.producer, Topics.of(settings))
     solitude = Solitude()
     consumers = []
-    for (model, spec), engine in zip(models.items(), engines, strict=True):
-        generator = Generator(model, spec, engine, frames, orders, worker, settings.worker_stall_seconds)
+    for (model, spec), engine, meter in zip(models.items(), engines, meters, strict=True):
+        generator = Generator(model, spec, engine, frames, orders, worker, settings.worker_stall_seconds, meter)
         room = min(settings.worker_max_in_flight, engine.capacity or settings.worker_max_in_flight)
         consumers.append(ModelConsumer(model, settings, generator, outbox, room, die, solitude))
     return consumers
@@ -151,7 +157,8 @@ async def _open_producer(settings: Settings, stop: asyncio.Event) -> AsyncIterat
 async def _check_topics(producer: AIOKafkaProducer, settings: Settings, models: Iterable[str]) -> None:
     """A consumer of a topic that doesn't exist would wait in silence. Raises ConfigError."""
     topics = Topics.of(settings)
-    needed = {topics.completions, topics.responses, topics.control, topics.dead_letters, topics.workers}
+    needed = {topics.completions, topics.responses, topics.control, topics.dead_letters}
+    needed |= {topics.engine_time, topics.workers}
     needed |= {topics.work(model, lane) for model in models for lane in LANES}
     present = (await producer.client.fetch_all_metadata()).topics()
     if missing := sorted(needed - present):

@@ -72,6 +72,7 @@ class SyntheticEngine:
         sequence = None if self._instant else self._enter(job, finish)
         total, sent = len(script.words), _begun(job)
         begun = sent
+        fresh = finish.prompt_tokens - finish.cached_tokens + begun
         try:
             while True:
                 more = await _progress(sequence) if sequence else 1 if job.stream and not sent else total
@@ -82,7 +83,8 @@ class SyntheticEngine:
                 last = produced == total
                 if fault and (sent or last):
                     await _break(fault)
-                yield Step(script.text(sent, produced), produced - sent, finish if last else None)
+                text = script.text(sent, produced)
+                yield Step(text, produced - sent, finish if last else None, fresh_tokens=fresh)
                 if last:
                     return
                 sent = produced

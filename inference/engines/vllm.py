@@ -126,6 +126,7 @@ class VllmEngine:
                         _finish(output, len(tokens), produced) if output.finished else None,
                         logprobs=completion_logprobs(completion, params.logprobs or 0),
                         token_ids=completion.token_ids,
+                        fresh_tokens=len(tokens) + len(begun) - (output.num_cached_tokens or 0),
                     )
         except EngineDeadError as error:
             raise EngineDied("vLLM's engine process is gone.") from error

@@ -109,6 +109,24 @@ def _answers_and_bills(topics: Topics) -> dict[str, Channel]:
 def _operation(topics: Topics) -> dict[str, Channel]:
     """What operators and callers write beside the flow, and what was put aside."""
     return {
+        "engine-time": Channel(
+            topics.engine_time,
+            "What each engine's GPUs did with their time, stretch by stretch: charged to requests, idle, under way.",
+            {"type": "string", "description": "model"},
+            None,
+            ["engine-time"],
+            ("inference",),
+            ("analytics",),
+        ),
+        "duplicates": Channel(
+            topics.duplicates,
+            "Requests that were answered without a run of their own.",
+            TENANT_KEY,
+            None,
+            ["duplicate"],
+            ("streams",),
+            ("analytics",),
+        ),
         "feedback": Channel(
             topics.feedback,
             "How good answers were, as callers say; the latest on a request counts.",

@@ -9,6 +9,8 @@ from contracts.bodies import ChatCompletionRequest, CompletionRequest
 from contracts.completion import Completion
 from contracts.control import Control
 from contracts.dead_letter import DeadLetter, Handled
+from contracts.duplicate import Duplicate
+from contracts.engine_time import EngineTime
 from contracts.envelope import Admitted, Digest, Envelope, Work
 from contracts.feedback import Feedback
 from contracts.frames import Frame, RequestState
@@ -41,6 +43,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "websocket-server-message": ServerMessage,
     "policy-record": PolicyRecord,
     "feedback": Feedback,
+    "engine-time": EngineTime,
+    "duplicate": Duplicate,
     "worker-beat": Beat,
 }
 

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from analytics.feedback import FeedbackSink, read_feedback
+from analytics.feedback import FEEDBACK
 from analytics.intake import take_in
 from analytics.ledger import Ledger
+from analytics.side_sink import Row, SideSink, read_rows
+from contracts.dead_letter import DeadLetter
 from contracts.errors import InvalidRequest
 from contracts.feedback import Feedback
 from contracts.outcomes import Outcome
@@ -25,6 +27,11 @@ AT = 1_790_000_000_000
 
 def record(key: bytes | None, value: bytes, offset: int = 0, at: int = AT) -> ConsumerRecord:
     return ConsumerRecord("feedback", 0, offset, at, 0, key, value, None, 0, 0, ())
+
+
+def read_feedback(records: list[ConsumerRecord]) -> tuple[list[Row], list[tuple[ConsumerRecord, DeadLetter]]]:
+    rows, letters = read_rows({"feedback": FEEDBACK}, records)
+    return rows.get(FEEDBACK, []), letters
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,8 @@ async def test_the_latest_word_stands_beside_the_request_once(
         await producer.send_and_wait(topics.feedback, b"{}", key=b"acme:k")
         for _ in range(2):  # what was not committed comes again
             stop = asyncio.Event()
-            sink = asyncio.create_task(FeedbackSink(settings, ledger.client, executor).run(producer, stop))
+            sides = SideSink(settings, {topics.feedback: FEEDBACK}, ledger.client, executor)
+            sink = asyncio.create_task(sides.run(producer, stop))
             await until(lambda: _stored(ledger, executor, 4))
             stop.set()
             await sink
