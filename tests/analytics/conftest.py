@@ -13,6 +13,7 @@ from analytics.ledger import Ledger
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
 from contracts.settings import Settings
+from tests.support.demo_dashboard import serving_demo
 from tests.support.demo_ledger import DemoLedger, fill
 
 
@@ -65,3 +66,10 @@ def demo(demo_settings: Settings) -> Iterator[tuple[Client, DemoLedger]]:
 
 
 NOW = datetime(2026, 11, 23, 10, 20, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+async def demo_dashboard(demo: tuple[Client, DemoLedger], demo_settings: Settings) -> AsyncIterator[str]:
+    """The running dashboard over it: its address. Keys: see tests/support/demo_dashboard.py."""
+    async with serving_demo(demo_settings) as url:
+        yield url

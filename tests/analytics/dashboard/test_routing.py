@@ -1,0 +1,87 @@
+"""Routing: what the page is told equals plain SQL over the ledger, and tenants see only their own."""
+
+import json
+from typing import Any
+
+import pytest
+
+from analytics.clickhouse import Client
+from analytics.query_engine import Query, QueryEngine
+from contracts.settings import Settings
+from tests.analytics.dashboard.test_cost import OTHERS, PERIOD, WHERE
+from tests.support.demo_dashboard import ACME, OPERATOR, signed_in
+from tests.support.demo_ledger import DemoLedger
+
+Demo = tuple[Client, DemoLedger]
+ROUTED = "startsWith(requested_model, 'auto') AND model != ''"
+ENDPOINTS = ("shares", "over-time", "scores")
+
+
+async def ask(url: str, what: str, key: str = OPERATOR, **params: Any) -> dict[str, Any]:
+    async with signed_in(url, key) as client:
+        response = await client.get(f"/api/routing/{what}", params=PERIOD | params)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def plain(demo: Demo, columns: str, rest: str) -> list[tuple[Any, ...]]:
+    statement = f"SELECT {columns} FROM usage WHERE kind IN ('usage', 'adjustment') AND {ROUTED} AND {WHERE} {rest}"
+    return [tuple(row) for row in demo[0].query(statement).result_rows]
+
+
+async def test_shares(demo: Demo, demo_dashboard: str) -> None:
+    rows = (await ask(demo_dashboard, "shares"))["rows"]
+    sums = "route, model, countIf(kind = 'usage'), sum(cost_nano)"
+    wanted = {row[:2]: (row[2], str(row[3])) for row in plain(demo, sums, "GROUP BY route, model")}
+    assert {(row["route"], row["model"]): (row["requests"], row["cost_nano"]) for row in rows} == wanted
+    judged = plain(
+        demo,
+        "count()",
+        "AND kind = 'usage' AND (tenant, idempotency_key) IN (SELECT tenant, idempotency_key FROM feedback)",
+    )
+    assert sum(row["judged"] for row in rows) == judged[0][0]
+
+
+async def test_over_time(demo: Demo, demo_dashboard: str) -> None:
+    answer = await ask(demo_dashboard, "over-time")
+    shares = (await ask(demo_dashboard, "shares"))["rows"]
+    for one, other in (("spent_nano", "cost_nano"), ("large_nano", "large_nano"), ("requests", "requests")):
+        assert sum(int(row[one]) for row in answer["rows"]) == sum(int(row[other]) for row in shares)
+
+
+async def test_scores_and_the_threshold(demo: Demo, demo_dashboard: str) -> None:
+    answer = await ask(demo_dashboard, "scores")
+    assert answer["thresholds"] == {"simple": 0.4}
+    wanted = plain(demo, "count()", "AND kind = 'usage' AND requested_model = 'auto'")[0][0]
+    assert sum(row["requests"] for row in answer["rows"]) == wanted
+    small = sum(row["requests"] for row in answer["rows"] if row["bin"] < 0.4 * answer["bins"])
+    assert small == plain(demo, "count()", "AND kind = 'usage' AND requested_model = 'auto' AND complexity < 0.4")[0][0]
+
+
+@pytest.mark.parametrize("what", ENDPOINTS)
+async def test_the_shown_statement_runs_and_says_the_same(
+    demo: Demo, demo_dashboard: str, demo_settings: Settings, what: str
+) -> None:
+    answer = await ask(demo_dashboard, what, tenant="globex")
+    engine = QueryEngine(demo_settings)
+    said = json.loads(engine.ask(Query(answer["sql"], "JSON")).body)["data"]
+    engine.close()
+    assert [int(row["requests"]) for row in said] == [row["requests"] for row in answer["rows"]] != []
+
+
+@pytest.mark.parametrize("what", ENDPOINTS)
+async def test_a_tenant_sees_only_itself(demo: Demo, demo_dashboard: str, what: str) -> None:
+    rows = (await ask(demo_dashboard, what, ACME))["rows"]
+    asked = "AND requested_model = 'auto'" if what == "scores" else ""
+    wanted = plain(demo, "count()", f"AND kind = 'usage' AND tenant = 'acme' {asked}")[0][0]
+    assert sum(row["requests"] for row in rows) == wanted
+    async with signed_in(demo_dashboard, ACME) as client:
+        for name in OTHERS:
+            assert (await client.get(f"/api/routing/{what}", params={"tenant": name})).status_code == 403
+
+
+async def test_a_model_without_a_price_is_refused(demo_dashboard: str) -> None:
+    async with signed_in(demo_dashboard, OPERATOR) as client:
+        response = await client.get("/api/routing/shares", params=PERIOD | {"large": "' OR 1 = 1 --"})
+    assert response.status_code == 400
