@@ -226,7 +226,7 @@ class Generator:
                     async for step in steps:
                         self._meter.add(seat, step)
                         run.answer.add(step)
-                        self.metrics.generated[job.lane].inc(step.tokens)
+                        self.metrics.generated[job.lane] += step.tokens
                         if run.first_token_at is None and step.tokens:
                             run.first_token_at = _first_token_at(run, step)
                             self._first_token.add(run.first_token_at - run.started_at)

@@ -50,7 +50,7 @@ class ModelMetrics:
         self._model = model
         self._labels = (engine, model, spec.source or model)
         self._busy = counters(ENGINE_BUSY)[model]
-        self.generated = {lane: _tokens[model, lane, "completion"] for lane in LANES}
+        self.generated = dict.fromkeys(LANES, 0)  # tokens since the last scrape: one addition for each that comes
         self.resumed = counters(RESUMED)[model]
         self.given_up = counters(GIVEN_UP)[model]
         self.retries = {cause: counters(RETRIES)[model, cause] for cause in ("died", "hung")}
@@ -93,6 +93,9 @@ class ModelMetrics:
         gauges(WORKER_PARTITIONS)[place].set(partitions)
 
     def tell_engine(self, load: Load, room: int) -> None:
+        for lane, tokens in self.generated.items():
+            _tokens[self._model, lane, "completion"].inc(tokens)
+            self.generated[lane] = 0
         gauges(RUNNING)[self._model].set(load.running)
         gauges(WAITING)[self._model].set(load.waiting)
         gauges(ROOM)[self._model].set(room)

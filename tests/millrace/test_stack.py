@@ -1,5 +1,6 @@
 """`millrace up` from the outside, with its real Kafka and stand-in services: start, faults, stop, refusals."""
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -64,6 +65,12 @@ async def test_up_is_ready_with_examples_and_stops_in_order(fake_up: Up, tmp_pat
     assert list(pids) == ["kafka", "ingress", "streams", "worker-1", "worker-2", "analytics"]
     assert stack.ready
     assert all(pid is not None and alive(pid) for pid in pids.values())
+    targets = tmp_path / "data" / "prometheus" / "targets.json"
+    told = {group["labels"]["process"]: group["targets"][0] for group in json.loads(targets.read_text())}
+    assert {c.name: c.metrics_url for c in stack.children if c.metrics_url} == {
+        name: f"http://{address}/metrics" for name, address in told.items()
+    }
+    assert told.keys() == pids.keys() - {"kafka"}
     log = tmp_path / "data" / "logs" / "worker-2.log"
     assert log.read_text() == f"worker uses {stack.kafka}\n"
 
@@ -73,6 +80,7 @@ async def test_up_is_ready_with_examples_and_stops_in_order(fake_up: Up, tmp_pat
     assert (tmp_path / "stopped").read_text().split() == ["ingress", "worker", "worker", "streams", "analytics"]
     assert not any(pid is not None and alive(pid) for pid in pids.values())
     assert not (tmp_path / "data" / "stack.json").exists()
+    assert not targets.exists()
 
 
 async def test_the_next_up_keeps_the_data_and_makes_no_second_key(fake_up: Up) -> None:
