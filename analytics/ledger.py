@@ -14,6 +14,7 @@ from analytics import stage
 from analytics.clickhouse import Client, connect
 from analytics.migrate import migrate
 from analytics.retention import apply_retention
+from analytics.soundness import NewParts
 from contracts.settings import Settings
 
 # Strict JSON: a number is no string, null is no default. One thread, since the events come in small rows and the
@@ -48,6 +49,7 @@ class Ledger:
 
     client: Client
     table: str = "usage"
+    parts: NewParts | None = None  # to be checked where the engine is ours
     _stage_ready: bool = field(default=False, init=False)  # it exists, and is empty
 
     @classmethod
@@ -61,18 +63,25 @@ class Ledger:
         except BaseException:
             client.close()
             raise
-        return cls(client, table)
+        return cls(client, table, None if settings.clickhouse_url else NewParts(client, table))
 
     def insert(self, lines: Iterable[bytes], count: int) -> None:
         """`lines`: pieces of JSON lines, `count` usage events with topic, partition and offset. Afterwards each is in
-        the ledger exactly once. Raises RowsRefused, or ClickHouseError when the block must be tried again."""
+        the ledger exactly once. Raises RowsRefused, ClickHouseError when the block must be tried again, or PartDamaged
+        when it must be delivered to a new process."""
         if not self._stage_ready:
             self.client.command(stage.create_sql())
             self._empty_stage()
         self._stage_ready = False
         self._stage(lines)
         self._move(count)
+        self.check()
         self._empty_stage()
+
+    def check(self) -> None:
+        """Whether what was written, and merged since, can be read. Raises PartDamaged or ClickHouseError."""
+        if self.parts:
+            self.parts.check()
 
     def close(self) -> None:
         self.client.close()

@@ -41,7 +41,9 @@ _FETCH_BYTES = 1 << 20  # the broker answers at once with this much, else after 
 _PARTITION_BYTES = 8 << 20
 _SESSION_MS, _HEARTBEAT_MS = 6_000, 1_000  # after a kill -9 its partitions wait this long for the next sink
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
-_UNREADABLE = frozenset({40, 226, 227, 246})  # a part's checksum, a file that is missing or too short, corrupted data
+# A file that ends too early, a part's checksum, a file that is missing or too short, corrupted data, or compressed.
+_UNREADABLE = frozenset({32, 33, 40, 226, 227, 246, 271})
+_LOOK_SECONDS = 10.0  # soon, see soundness.py
 _STAY_MS = 24 * 3_600_000  # a group member for as long as ClickHouse may be down
 
 
@@ -56,6 +58,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         self._ledger = ledger
         self._executor = executor
         self._health = health
+        self._looked_at = time.monotonic()  # seconds
         self._epoch = 0  # goes up with every assignment of partitions
         self._owned = False  # whether that assignment still holds
         self._storing = asyncio.Lock()
@@ -74,6 +77,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             records = await self._gather(stop)
             if records:
                 await self._store_until_done(records, epoch, stop)
+            else:
+                await self._look()
             if not self._current(epoch):
                 epoch = await self._rewind()
 
@@ -122,6 +127,17 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 self._health.is_well()
                 break
         self._health.waits_for(0, None)
+
+    async def _look(self) -> None:
+        """Merges go on when no events come."""
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._ledger.check)
+        except ClickHouseError as error:
+            self._check_readable(error)
+            _log.warning("the ledger's new parts could not be looked at", error=str(error))
 
     def _check_readable(self, error: Exception) -> None:
         """A disk that fills up during a merge can leave a part that ClickHouse can't read. Opened anew, the embedded

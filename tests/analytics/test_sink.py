@@ -282,17 +282,21 @@ async def test_while_clickhouse_fails_nothing_is_committed_and_then_all_goes_in(
 
 
 class UnreadableLedger:
-    """As after a merge that ran into a full disk."""
+    """As after a merge that ran into a full disk: the marks of a part are missing, or its data."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
 
     def insert(self, *_: object) -> None:
-        raise DatabaseError("Code: 246. DB::Exception: Empty marks file (CORRUPTED_DATA)", code=246)
+        raise DatabaseError(f"Code: {self._code}. DB::Exception: …", code=self._code)
 
 
+@pytest.mark.parametrize("code", [33, 246])
 async def test_a_ledger_that_cannot_be_read_is_opened_anew(
-    here: Settings, executor: ThreadPoolExecutor, health: Health
+    here: Settings, executor: ThreadPoolExecutor, health: Health, code: int
 ) -> None:
     await put(here, make_events(10))
-    unreadable: Any = UnreadableLedger()
+    unreadable: Any = UnreadableLedger(code)
     async with consumer_of(here) as consumer, producing(here) as producer, asyncio.timeout(60):
         sink = Sink(here, unreadable, executor, health)
         with pytest.raises(StackError, match=r"^A part of the ledger can't be read"):
