@@ -11,6 +11,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import orjson
 import structlog
 from aiokafka import (
     AIOKafkaConsumer,
@@ -31,6 +32,7 @@ from analytics.spans import SinkSpans
 from contracts.dead_letter import DeadLetter
 from contracts.errors import StackError
 from contracts.kafka import client_options
+from contracts.logs import concerning
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -163,6 +165,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         aside = [item for item in refused if item.record.offset < offsets.get(_place(item.record), 0)]
         await asyncio.gather(*[await self._dead_letter(item) for item in aside])
         metrics.dead_letters["sink"].inc(len(aside))
+        _log.debug("block stored", events=len(done), refused=len(refused))
         self._tell(done)
         await self._commit(done)
         if self._storm:
@@ -198,7 +201,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             dead_letter_partition=record.partition,
             dead_letter_offset=record.offset,
         )
-        _log.warning("event refused", partition=record.partition, offset=record.offset, reason=refused.reason)
+        with concerning(_request_key(record), record.headers):
+            _log.warning("event refused", partition=record.partition, offset=record.offset, reason=refused.reason)
         headers = [*record.headers, *reason.to_headers()]
         delivery: asyncio.Future[object] = await self._producer.send(
             self._topics.dead_letters, record.value, key=record.key, headers=headers
@@ -226,6 +230,16 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
             _log.info("rewinding failed, trying again", error=str(error))
             return epoch - 1
         return epoch
+
+
+def _request_key(record: ConsumerRecord) -> bytes | None:
+    """As far as it can be read; the record's own key is the tenant."""
+    try:
+        event = orjson.loads(record.value or b"")
+        return f"{event['tenant']}:{event['idempotency_key']}".encode()
+    except (ValueError, TypeError, KeyError):
+        key: bytes | None = record.key
+        return key
 
 
 def _place(record: ConsumerRecord) -> TopicPartition:

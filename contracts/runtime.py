@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 import uvloop
@@ -43,9 +44,15 @@ def _collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's own handler writes what an exception says, which may quote a prompt."""
+    structlog.get_logger().error(context["message"], logger="asyncio", exc_info=context.get("exception"))
+
+
 async def _until_stopped(run: Service, settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with metrics_port(settings, run.__module__.partition(".")[0]):

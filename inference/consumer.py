@@ -12,6 +12,7 @@ from contracts.completion import Completion
 from contracts.errors import InvalidRequest
 from contracts.instruments import before_scrape, gauges
 from contracts.kafka import client_options
+from contracts.logs import concerns
 from contracts.metrics import POISON
 from contracts.outcomes import Outcome
 from contracts.poison_limit import PoisonLimit
@@ -225,6 +226,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return False
 
     async def _process(self, ticket: Ticket) -> None:
+        concerns(ticket.record.key, ticket.record.headers)
         with self._spans.serving(ticket.record, again=self._holding.may_have_begun(ticket.place)) as serving:
             await self._serve(ticket, serving)
         self._holding.finish(self._claims.finish(ticket.identity))
@@ -233,11 +235,12 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         record = serving.record
         try:
             assignment = Assignment.parse(record, ticket.deadline)
+            log.debug("Begins.", model=self.model, lane=ticket.lane.name)
             completion, body = await self._attempt(assignment, ticket, serving)
         except AttemptsExhausted as error:
             await self._give_up(serving, error)
         except InvalidRequest as error:
-            log.warning("Dead letter.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
+            log.warning("Dead letter.", reason=error.message)
             self._leave_engine()
             await self._outbox.dead_letter(record, error.message)
             self._count(poison=True)
@@ -250,6 +253,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             serving.sending()
             await self._outbox.complete(serving.leaving, completion, body)
+            log.debug("Ended.", outcome=completion.outcome.value, tokens=completion.completion_tokens)
             self._count(poison=False)
 
     def _charge(self, ticket: Ticket, completion: Completion) -> None:
@@ -265,7 +269,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _give_up(self, serving: Serving, error: AttemptsExhausted) -> None:
         record = serving.record
-        log.error("Given up.", key=(record.key or b"").decode(errors="replace"), reason=error.message)
+        log.error("Given up.", reason=error.message)
         self._leave_engine()
         self._metrics.given_up.inc()
         completion, body = self._generator.give_up(error)
@@ -286,8 +290,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 return await self._try(assignment, ticket, serving, spent, again=again)
             except EngineStalled as error:
-                log.warning("A request hung.", key=assignment.name, attempt=spent + 1, error=error.message)
                 self._metrics.retries["hung"].inc()
+                log.warning("A request hung.", attempt=spent + 1, error=error.message)
                 await self._holding.mark_hang(ticket.place)
                 again, spent = True, max(spent + 1, self._holding.spent(ticket.place))
         raise self._exhausted()

@@ -14,6 +14,7 @@ from aiokafka.structs import RecordMetadata
 
 from contracts.envelope import ReplyTo
 from contracts.headers import RawHeaders
+from contracts.logs import concerning
 from inference.chunks import Chunks
 from inference.engine import Finish, Prefix, Step
 from inference.published import TAKEOVER, pack_ids
@@ -124,7 +125,8 @@ class DeltaStream:
             self._deliveries.append(delivery)
         except KafkaError as error:
             self._broken = True  # the final frame has the whole answer
-            log.warning("Delta frames stopped.", key=self._key.decode(), topic=self._address.topic, error=repr(error))
+            with concerning(self._key, self._opening):
+                log.warning("Delta frames stopped.", topic=self._address.topic, error=repr(error))
 
 
 def _finish_headers(finish: Finish) -> RawHeaders:

@@ -145,10 +145,10 @@ class Generator:
         except DeadlineExceeded as error:
             return self._ended(run, Outcome.EXPIRED, error), error.body()
         except MillraceError as error:
-            self._log_failure(assignment, error)
+            self._log_failure(error)
             return self._ended(run, _outcome_of(error, run), error), error.body()
         except Exception as unexpected:  # noqa: BLE001 - one request's failure mustn't be its neighbours'
-            self._log_failure(assignment, unexpected)
+            self._log_failure(unexpected)
             failure = EngineFailed("The engine failed on this request.")
             return self._ended(run, Outcome.FAILED, failure), failure.body()
         finish = run.answer.finish
@@ -203,7 +203,7 @@ class Generator:
             deltas.go_on(published.prefix)
         elif not answer.extra and self._engine.continues(job):
             self.metrics.resumed.inc()
-            log.info("A stream goes on.", key=assignment.name, tokens=answer.tokens)
+            log.info("A stream goes on.", tokens=answer.tokens)
             run.answer = answer
             deltas.go_on(published.prefix)
             return replace(job, prefix=published.prefix)
@@ -286,14 +286,12 @@ class Generator:
             retry_after_ms=None if retry_after is None else round(retry_after * 1000),
         )
 
-    def _log_failure(self, assignment: Assignment, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         expected = isinstance(error, MillraceError)
         log.warning(
             "A request failed.",
-            key=assignment.name,
-            trace=assignment.work.traceparent,
             model=self._model,
-            error=error.message if isinstance(error, MillraceError) else repr(error),
+            error=error.message if isinstance(error, MillraceError) else type(error).__name__,
             exc_info=None if expected else error,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp
 from ulid import ULID
@@ -25,6 +26,8 @@ from ingress.route import read_body
 from ingress.spans import heard
 from ingress.sse import EventStream, Patience
 from ingress.stream import AnswerStream
+
+log = structlog.get_logger()
 
 _VERDICT_SECONDS = 1.0  # how long a 202 waits to hear whether the key is free: streams that are away don't hold it up
 
@@ -65,6 +68,7 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
         await gateway.ask(call, body, record)
         accepted = _Accepted.of(request, identity, asked, call, preferences, started)
         accepted.expected = gateway.capacity.expect(identity.key, asked.request.model, told)
+        log.debug("accepted", model=asked.request.model, stream=asked.digest.stream)
         return await accepted.respond(request)
     except BaseException:
         call.close()
@@ -136,6 +140,7 @@ class _Accepted:
         frame = await self.call.last_frame(self.started + self.wait_seconds)
         if frame is not None:
             heard([frame])
+            log.debug("answered", status=frame.status, outcome=frame.text("outcome"))
             return frame_answer(frame, [*self.headers, self._timing()])
         if self.preferences.respond_async:
             return self._later()

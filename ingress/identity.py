@@ -1,11 +1,14 @@
 """A request's identity: the tenant of its API key, and its idempotency key, given or made."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from starlette.types import Scope
 
 from contracts.errors import InvalidIdempotencyKey
 from contracts.keys import RequestKey, new_idempotency_key, parse_idempotency_header
+from contracts.logs import concerns
+from ingress.spans import trace_headers
 
 HEADER = b"idempotency-key"
 AUTO = "auto"  # asks for a key that is made from the body: the same question is then the same request
@@ -35,7 +38,19 @@ def derive(scope: Scope, identity: Identity, fingerprint: str) -> Identity:
 
 def name(scope: Scope, identity: Identity) -> Identity:
     scope[_SCOPE] = identity
+    concerns(identity.key.encode(), _Trace(scope))
     return identity
+
+
+class _Trace:
+    """Looked up when a line is written."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        given = ((name.decode("latin-1"), value) for name, value in self._scope["headers"])
+        yield from trace_headers().items() or given
 
 
 def identity_of(scope: Scope) -> Identity | None:

@@ -60,6 +60,7 @@ class EventStream:
         finally:
             sse_streams.dec()
             self.call.close()
+            log.debug("streamed", whole=stream.closed)
 
     async def _wait(self, send: Send) -> None:
         now = asyncio.get_running_loop().time

@@ -14,6 +14,7 @@ from contracts.bodies import describe
 from contracts.envelope import RequestType
 from contracts.errors import MillraceError, StillRunning
 from contracts.keys import RequestKey, check_idempotency_key, new_idempotency_key, parse_idempotency_header
+from contracts.logs import concerns
 from contracts.websocket import Cancel, Create, Follow
 from ingress.attribution import envelope
 from ingress.calls import Call
@@ -23,6 +24,7 @@ from ingress.frame import ERROR, STATE
 from ingress.gateway import Gateway
 from ingress.identity import AUTO
 from ingress.metrics import websocket_streams
+from ingress.spans import trace_headers
 from ingress.sse import tell
 from ingress.stream import AnswerStream
 from ingress.ws_door import Door
@@ -52,6 +54,7 @@ class WsStreams:
             record = envelope(self.caller, described, headers, origin)
             if asked.key is None:
                 gateway.capacity.check(key, described.digest, dict(record))
+            concerns(key.encode(), record)
             await gateway.ask(call, orjson.dumps(asked.body | {"stream": True}), record)
             await self.door.say(wire.accepted(key.idempotency_key))
             await self._tell(call, AnswerStream(include_usage=described.digest.include_usage, wire=wire))
@@ -85,7 +88,9 @@ class WsStreams:
         raise StillRunning("How the request stands couldn't be learned in time: ask again.")
 
     def _key(self, key: str) -> bytes:
-        return RequestKey(self.caller.tenant, check_idempotency_key(key)).encode()
+        name = RequestKey(self.caller.tenant, check_idempotency_key(key)).encode()
+        concerns(name, [*trace_headers().items()])
+        return name
 
     async def _tell(self, call: Call, stream: AnswerStream) -> None:
         clock = asyncio.get_running_loop().time

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from faust.types import Message, StreamT
 
+from contracts.logs import concerning, concerns
 from contracts.poison_limit import PoisonLimit
 from contracts.topics import Topics
 from streams.changelog import now_ms
@@ -88,7 +89,8 @@ class Carrier:
         spans = self._spans.batch() if self._spans else None
         with self._gate.passing():
             async with self._lock:
-                outputs, departing = self._decide(messages, consumer.durable_offset, spans)
+                with concerning(None):
+                    outputs, departing = self._decide(messages, consumer.durable_offset, spans)
                 landing = [self._land(await self._enter(*leaving), *leaving) for leaving in departing]
             if self._stage.state_first:
                 await asyncio.gather(*landing)
@@ -138,6 +140,8 @@ class Carrier:
         return outputs, departing
 
     def _one(self, batch: Batch, record: Record) -> list[Output]:
+        concerns(record.key, record.headers)
+        _log.debug("decides", stage=self._stage.name, place=record.position)
         try:
             outputs = batch.decide(record)
         except Fatal:

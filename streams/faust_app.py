@@ -28,7 +28,12 @@ _log = structlog.get_logger()
 
 def die(error: BaseException) -> None:
     """At once, without any clean-up that could acknowledge what isn't done: the next start reads it again."""
-    _log.critical("streams end at once", error=str(error), exc_info=None if isinstance(error, Fatal) else error)
+    ours = isinstance(error, Fatal)
+    _log.critical(
+        "streams end at once",
+        error=str(error) if ours else type(error).__name__,  # another's words may quote a prompt
+        exc_info=None if ours else error,
+    )
     os._exit(EXIT_FATAL)
 
 

@@ -1,4 +1,4 @@
-"""One trace per request, whole, from a stack that exports to a collector of the test's own."""
+"""One trace per request, whole, from a stack that exports to a collector of the test's own; and what its logs say."""
 
 import asyncio
 import os
@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -26,6 +28,7 @@ from tests.support.until import until
 pytestmark = pytest.mark.stack
 CLIENT = "b7ad6b7169203331"
 SECRET_WORDS = "heliotrope marmalade zeppelin"  # of the prompt: to be found nowhere
+PASSWORD = "canary-password-7f3a"
 WORK = "work.small.interactive"
 BEHIND_HTTP = {
     "dedupe requests": 1,
@@ -48,6 +51,8 @@ OVER_HTTP = BEHIND_HTTP | {"POST /v1/chat/completions": 1, "send requests": 1, "
 
 @dataclass
 class Traced:
+    folder: Path
+    secret: str  # its API key
     stack: StackFile
     collector: Collector
     http: httpx.AsyncClient
@@ -89,6 +94,11 @@ async def traced(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaR
             "MILLRACE_SINK_MAX_WAIT_MS": 100,
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": 100,
+            "MILLRACE_LOG_FORMAT": "json",
+            "MILLRACE_LOG_LEVEL": "debug",
+            "MILLRACE_SYNTHETIC_FAULTS": True,
+            "MILLRACE_CLICKHOUSE_PASSWORD": PASSWORD,
+            "MILLRACE_OPENAI_API_KEY": PASSWORD,
         }
         command = await Command.start(
             "millrace", "up", "--port", 0, "--data-dir", folder, "--workers", 2, environment=environment
@@ -104,7 +114,7 @@ async def traced(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaR
                     return (await http.get("/v1/models")).status_code == httpx.codes.OK
 
                 await until(known)
-                yield Traced(stack, collector, http)
+                yield Traced(folder, secret, stack, collector, http)
             command.signal(signal.SIGTERM)
             assert (await command.ended()).status == 0
         finally:
@@ -264,3 +274,57 @@ async def test_a_collector_that_hangs_is_waited_for_by_nobody(traced: Traced) ->
         await until(exporting)
     finally:
         traced.collector.answering.set()
+
+
+async def misuse(traced: Traced) -> None:
+    """Everything that may tempt somebody to write down what was sent."""
+    post, chat = traced.http.post, "/v1/chat/completions"
+    said = {"role": "user", "content": SECRET_WORDS}
+    refused = [
+        await post(chat, content=f'{{"model": "small", "messages": "{SECRET_WORDS}'.encode()),
+        await post(chat, json={"model": "small", "messages": [said], "temperature": SECRET_WORDS}),
+        await post(chat, json={"model": SECRET_WORDS, "messages": [said]}),
+        await post(chat, json=traced.body(), headers={"Millrace-Deadline": SECRET_WORDS}),
+        await post(chat, json=traced.body(metadata={"synthetic_fault": "error"})),
+        await post(chat, json=traced.body(metadata={"synthetic_fault": "overload"})),
+        await post(chat, json=traced.body(), headers={"Authorization": f"Bearer {PASSWORD}"}),
+    ]
+    assert [answer.status_code for answer in refused] == [400, 400, 404, 400, 500, 503, 401]
+    garbage = f"{{{SECRET_WORDS}".encode()
+    async with AIOKafkaProducer(bootstrap_servers=traced.stack.kafka) as producer:
+        for topic in ("requests", "admitted", "completions", "usage", "control", WORK):
+            for key in (b"acme:garbage", SECRET_WORDS.encode(), None):
+                headers = [("claim", garbage), ("outcome", garbage), ("traceparent", garbage)]
+                await producer.send_and_wait(topic, garbage, key=key, headers=headers)
+
+
+def lines_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What each service has written; all of it is JSON."""
+    files = [file for file in (folder / "logs").glob("*.log") if file.stem != "kafka"]
+    return {file.stem: [orjson.loads(line) for line in file.read_bytes().splitlines()] for file in files}
+
+
+async def test_logs_name_the_request_and_its_trace_and_never_quote_it(traced: Traced) -> None:
+    key, trace_id = f"logged-{uuid4()}", uuid4().hex
+    assert (await traced.whole(key, traceparent=f"00-{trace_id}-{CLIENT}-01")).status_code == 200
+    await traced.spans_of(key, OVER_HTTP)
+    await misuse(traced)
+
+    async def refused_by_all() -> bool:
+        refusing = {"analytics": "event refused", "worker": "Dead letter.", "streams": "decides"}
+        found = lines_of(traced.folder)
+        told = {name: [str(line["event"]) for line in lines] for name, lines in found.items()}
+        workers = told.pop("worker-1") + told.pop("worker-2")
+        return all(event in (told | {"worker": workers})[name] for name, event in refusing.items())
+
+    await until(refused_by_all)
+    concerned = {
+        name: [line for line in lines if line.get("key") == f"acme:{key}"]
+        for name, lines in lines_of(traced.folder).items()
+    }
+    assert {name.partition("-")[0] for name, lines in concerned.items() if lines} == {"ingress", "streams", "worker"}
+    assert {line["trace_id"] for lines in concerned.values() for line in lines} == {trace_id}
+    for file in (traced.folder / "logs").iterdir():
+        text = file.read_text()
+        for canary in (*SECRET_WORDS.split(), PASSWORD, traced.secret):
+            assert canary not in text, f"{canary} in {file.name}"
