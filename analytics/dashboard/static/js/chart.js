@@ -103,7 +103,7 @@ function options(frame, state, tip, byTime) {
   return {
     width: frame.clientWidth,
     height: spec.height ?? HEIGHT,
-    padding: [10, 18, 0, 0],
+    padding: [10, 24, 0, 0],
     tzDate: utc,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -149,7 +149,7 @@ function stroke(one, spec) {
     dash: one.dash ? [5, 4] : undefined,
     fill: filled ? (spec.stacked ? solid(one.tone) : faint(one.tone)) : undefined,
     spanGaps: false,
-    points: { show: one.values.filter((value) => value !== null).length < 2, size: 6 },
+    points: { show: true, size: 5, fill: plain, filter: alone },
   };
 }
 
@@ -167,6 +167,13 @@ function pick(plot, state) {
   const shown = spec.series.filter((one) => !hidden.has(one.label));
   const at = spec.stacked ? shown.find((one) => (left -= one.values[idx] ?? 0) <= 0) : null;
   spec.onPick(idx, at?.label ?? null);
+}
+
+/** Places of values that no line leads to or from: without a point they would not be seen. */
+function alone(plot, series) {
+  const values = plot.data[series];
+  const known = (place) => values[place] !== null && values[place] !== undefined;
+  return values.map((_, place) => place).filter((place) => known(place) && !known(place - 1) && !known(place + 1));
 }
 
 function height(spec, least, most) {

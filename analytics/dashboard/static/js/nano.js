@@ -30,7 +30,8 @@ export function money(value) {
   const unit = 10n ** BigInt(9 - digits);
   const rounded = (size + unit / 2n) / unit;
   const scale = 10n ** BigInt(digits);
-  return `${sign}$${grouped(rounded / scale)}.${String(rounded % scale).padStart(digits, "0")}`;
+  const rest = String(rounded % scale).padStart(digits, "0").replace(/0+$/, "").padEnd(2, "0");
+  return `${sign}$${grouped(rounded / scale)}.${rest}`;
 }
 
 /** For a chart's axis and its heights: dollars as a float. */

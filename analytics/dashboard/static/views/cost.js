@@ -174,19 +174,25 @@ function requests(page, asked) {
     table: false,
     empty: () => nothing(page),
     render(data, body) {
-      const columns = [
+      const [ended, key, cost] = [
         { key: "event_time", label: "Ended", format: format.time },
-        ...(page.session.operator ? [{ key: "tenant", label: "Tenant" }] : []),
         { key: "idempotency_key", label: "Key", fold: true, href: (row) => page.link(`requests/${encodeURIComponent(row.tenant)}/${encodeURIComponent(row.idempotency_key)}`) },
+        { key: "cost_nano", label: "Cost", numeric: true, format: exact },
+      ];
+      const columns = [
+        ended,
+        ...(page.session.operator ? [{ key: "tenant", label: "Tenant" }] : []),
+        key,
         { key: "feature", label: "Feature", format: label },
         { key: "user", label: "User", format: label },
         { key: "model", label: "Model", format: (value, row) => (row.kind === "usage" ? label(value) : row.reason) },
         { key: "outcome", label: "Outcome", format: (value, row) => outcome(value, row.kind) },
         { key: "prompt_tokens", label: "Tokens in", numeric: true, format: format.exact },
         { key: "completion_tokens", label: "Tokens out", numeric: true, format: format.exact },
-        { key: "cost_nano", label: "Cost", numeric: true, format: exact },
+        cost,
       ];
-      body.append(table(columns, data.rows, { caption: "Requests", dense: true }));
+      const onPhone = matchMedia("(max-width: 700px)").matches;
+      body.append(table(onPhone ? [key, cost] : columns, data.rows, { caption: "Requests", dense: true }));
       const before = skip > 0 ? h("button", { type: "button", onclick: () => turn(Math.max(0, skip - PAGE)) }, "Dearer") : null;
       const after = data.rows.length === PAGE ? h("button", { type: "button", onclick: () => turn(skip + PAGE) }, "Cheaper") : null;
       if (before || after) body.append(h("div.cost-pages", before, after));
@@ -205,7 +211,7 @@ function showBudgets(page, place) {
   const burn = h("div.cost-burn");
   const list = panel(page, {
     title: "Budgets",
-    note: "This month and today, by the ledger. The meter also counts what is running.",
+    note: "By the ledger; the meter counts what is running, too.",
     source: "cost/budgets",
     span: 6,
     table: false,

@@ -10,6 +10,7 @@ const SPLITS = [
   { value: "model", label: "By model" },
   { value: "lane", label: "By lane" },
 ];
+const NEVER = "never ran";
 const QUANTILES = ["p50", "p95", "p99"];
 const QUANTILE_TONES = { p50: "c1", p95: "c2", p99: "c5" };
 const MEASURES = [
@@ -72,13 +73,22 @@ function byQuantile(data) {
 
 function bySplit(data, quantile) {
   const { times, series } = pivot(data, (row) => named(row, data.split), (row) => row[quantile], null);
-  const known = [...series].filter(([, values]) => values.some((value) => value !== null)).sort();
-  return { times, series: known.map(([name, values]) => ({ label: `${name}, ${quantile}`, values })) };
+  const known = [...series].filter(([, values]) => values.some((value) => value !== null)).sort(last);
+  return { times, series: known.map(([name, values], place) => ({ label: `${name}, ${quantile}`, values, tone: tone(name, place) })) };
+}
+
+/** By name, what never ran at the end and grey: a model has one colour in every chart. */
+function last([one], [other]) {
+  return (one === NEVER) - (other === NEVER) || one.localeCompare(other);
+}
+
+function tone(name, place) {
+  return name === NEVER ? "c7" : `c${(place % 6) + 1}`;
 }
 
 /** Without a model are requests that never ran. */
 function named(row, split) {
-  return split === "model" && row.model === "" ? "never ran" : label(row[split]);
+  return split === "model" && row.model === "" ? NEVER : label(row[split]);
 }
 
 function pace(page, asked) {
@@ -92,7 +102,7 @@ function pace(page, asked) {
     empty: () => nothing(page),
     render(data, body) {
       const { times, series } = pivot(data, (row) => (data.split ? named(row, data.split) : "Tokens"), (row) => row.tokens_per_second);
-      const lines = [...series].filter(([, values]) => values.some((value) => value > 0)).sort();
+      const lines = [...series].filter(([, values]) => values.some((value) => value > 0)).sort(last);
       return timeChart(body, {
         times,
         series: lines.map(([name, values]) => ({ label: name, values })),
@@ -122,7 +132,7 @@ function whole(page) {
         format: (value, row) => (value === null ? "–" : `${format.ms(value)} / ${format.ms(row[`${measure}_p95`])}`),
       }));
       const columns = [
-        { key: "model", label: NAMES.model, format: (value) => value || "never ran" },
+        { key: "model", label: NAMES.model, format: (value) => value || NEVER },
         { key: "lane", label: NAMES.lane },
         { key: "requests", label: "Requests", numeric: true, format: format.exact },
         ...pairs,
