@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from analytics.clickhouse import ClickHouseError, Client
+from analytics.metrics import dead_letters
 from analytics.sink import sleep
 from contracts.dead_letter import DeadLetter
 from contracts.errors import InvalidRequest
@@ -79,6 +80,7 @@ class SideSink:
         for record, reason in letters:
             headers = [*record.headers, *reason.to_headers()]
             await producer.send_and_wait(self._topics.dead_letters, record.value, key=record.key, headers=headers)
+            dead_letters[reason.dead_letter_stage].inc()
         await consumer.commit()
 
     def _insert(self, side: Side, rows: list[Row]) -> None:

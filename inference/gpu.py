@@ -1,22 +1,25 @@
 """The machine's GPUs, as NVML knows them. Without one there is nothing to tell: a 0 would be an idle GPU."""
 
-import pynvml
 import structlog
 
 from contracts.instruments import before_scrape, gauges
 from contracts.metrics import GPU_MEMORY, GPU_MEMORY_LIMIT, GPU_UTILIZATION
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 def watch_gpus() -> None:
     """From now on each scrape asks them."""
     try:
+        import pynvml  # noqa: PLC0415 - a vLLM for CPUs comes without it
+    except ImportError:
+        return
+    try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         names = [(_text(pynvml.nvmlDeviceGetUUID(h)), _text(pynvml.nvmlDeviceGetName(h))) for h in handles]
     except pynvml.NVMLError as error:
-        _log.debug("no GPU to watch", reason=str(error))
+        log.debug("no GPU to watch", reason=str(error))
         return
 
     def tell() -> None:

@@ -10,13 +10,17 @@ from pathlib import Path
 _NAME = Path("prometheus") / "targets.json"
 
 
+def targets_of(data_dir: Path) -> Path:
+    return data_dir / _NAME
+
+
 def write_targets(data_dir: Path, addresses: Mapping[str, str]) -> Path:
     """`addresses`: host:port by the process's name, `worker-2` say. Atomically: Prometheus reads it when it changes."""
     groups = [
         {"targets": [address], "labels": {"service": name.partition("-")[0], "process": name}}
         for name, address in addresses.items()
     ]
-    path = data_dir / _NAME
+    path = targets_of(data_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     incoming = path.with_name(".targets.incoming")
     incoming.write_text(json.dumps(groups, indent=2) + "\n")
@@ -26,4 +30,4 @@ def write_targets(data_dir: Path, addresses: Mapping[str, str]) -> Path:
 
 def remove_targets(data_dir: Path) -> None:
     """A stack that was stopped on purpose isn't down."""
-    (data_dir / _NAME).unlink(missing_ok=True)
+    targets_of(data_dir).unlink(missing_ok=True)

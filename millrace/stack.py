@@ -21,7 +21,7 @@ from millrace.keys import ensure_demo_key, ensure_operator_key
 from millrace.load_settings import load
 from millrace.ports import free_port, is_open, ports_from
 from millrace.preflight import check_disk, check_engine, check_ports
-from millrace.prometheus_targets import remove_targets, write_targets
+from millrace.prometheus_targets import remove_targets, targets_of, write_targets
 from millrace.service_process import ServiceProcess, ServiceSpec
 from millrace.stack_file import ChildState, StackFile, own_start_time, remove_stack_file
 from millrace.stack_settings import StackSettings
@@ -244,6 +244,7 @@ async def run_stack(stack: Stack, show: Say, say: Say) -> None:
             if stack.plan.dashboard_url:
                 show(about_dashboard(stack.plan.dashboard_url, stack.operator_key))
             show(examples(stack.plan.url, services.kafka_bootstrap_servers, services.topic_prefix, stack.api_key))
+            show(f"# metrics of each process, for Prometheus' file_sd: {targets_of(stack.plan.data_dir)}\n")
             await stopping
         say("stopping")
     finally:

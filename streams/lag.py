@@ -92,7 +92,8 @@ def _read(topics: Topics, models: list[str]) -> dict[str, list[str]]:
     """Groups and what they read."""
     streams = [topics.requests, topics.admitted, topics.completions, topics.control, topics.usage]
     workers = {topics.worker_group(model): [topics.work(model, lane) for lane in LANES] for model in models}
-    analytics = {topics.sink_group: [topics.usage], topics.feedback_group: [topics.feedback]}
+    sides = [topics.feedback, topics.engine_time, topics.duplicates]
+    analytics = {topics.sink_group: [topics.usage], topics.feedback_group: sides}
     return {topics.streams_app: streams} | workers | analytics
 
 

@@ -37,7 +37,15 @@ from streams.tables import Tables
 
 OPERATIONS = ("chat", "text_completion")
 _DECISIONS = ("new", "again", "replayed", "attached", "reused", "crowded")
-_REFUSALS = ("model_not_found", "no_route", "prompt_too_long", "unsupported_ability", "max_cost_exceeded")
+_REFUSALS = (
+    "model_not_found",
+    "no_route",
+    "no_worker",
+    "over_capacity",
+    "prompt_too_long",
+    "unsupported_ability",
+    "max_cost_exceeded",
+)
 _MEASURES = frozenset(measure.name for measure in MEASURES)
 _REMEMBERED = 1024  # requests of a model's lane
 

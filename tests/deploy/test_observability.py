@@ -82,6 +82,17 @@ def test_prometheus_takes_every_query(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@needs_promtool
+def test_each_alert_fires_on_its_fault_and_on_nothing_else() -> None:
+    cases = Path(__file__).parent / "alert_cases.yml"
+    tested = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    expected = {
+        test["alertname"] for case in yaml.safe_load(cases.read_text())["tests"] for test in case["alert_rule_test"]
+    }
+    assert expected == {rule["alert"] for rule in alerts()}
+
+
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_a_dashboard_is_whole(path: Path) -> None:
     dashboard = json.loads(path.read_text())

@@ -86,7 +86,7 @@ async def test_the_lag_is_known_and_ends(prometheus: Prometheus) -> None:
     async def nothing_waits() -> bool:
         lag = await prometheus.query("max by (group, topic) (millrace_lag_records)")
         reserved = await prometheus.value("sum(millrace_reserved_tokens)")
-        return len(lag) >= 11 and not any(value for _, value in lag) and not reserved
+        return len(lag) >= 13 and not any(value for _, value in lag) and not reserved
 
     await prometheus.until(nothing_waits)
 

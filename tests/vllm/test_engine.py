@@ -81,6 +81,12 @@ async def test_closing_the_iterator_aborts_and_frees_the_kv_cache(engine: VllmEn
             await answer(engine, greedy("Another", 2))
 
 
+async def test_its_load_is_told_while_it_runs(engine: VllmEngine) -> None:
+    async with aclosing(engine.generate(make_job(greedy("How full is it", 400, stream=True)))) as steps:
+        loads = [engine.load() async for _ in steps]
+    assert any(load and load.running == 1 and load.kv_usage for load in loads)
+
+
 async def test_priority_decides_who_is_next(engine: VllmEngine) -> None:
     order: list[str] = []
 
