@@ -62,6 +62,20 @@ FROM
 LEFT JOIN (SELECT * EXCEPT day, day AS priced_on FROM ({PRICES})) AS prices USING (model, model_version, priced_on)
 GROUP BY {{resolution}} ORDER BY {{resolution}}
 """
+_ESCALATIONS = f"""
+SELECT route, model, escalated, attempts, attempts / requests AS rate, not_billed AS unbilled_nano
+FROM
+(
+    SELECT route, model, escalated, count() AS attempts, sum(unbilled_nano) AS not_billed
+    FROM usage WHERE kind = 'escalated' AND {_SCOPE} AND {PERIOD}
+    GROUP BY route, model, escalated
+) AS first
+INNER JOIN
+(
+    SELECT route, count() AS requests FROM usage WHERE kind = 'usage' AND {_SCOPE} AND {PERIOD} GROUP BY route
+) AS every USING (route)
+ORDER BY attempts DESC, route, model, escalated
+"""
 _SCORES = f"""
 SELECT least(toUInt8(floor(complexity * {BINS})), {BINS - 1}) AS bin, model, count() AS requests
 FROM usage
@@ -97,6 +111,10 @@ class RoutingReport:
     def scores(self) -> Statement:
         """How many requests for `auto` had which score, by the model that answered."""
         return _SCORES, {"tenant": self.tenant, "since": utc_ms(self.since), "until": utc_ms(self.until)}
+
+    def escalations(self) -> Statement:
+        """First answers that didn't stand, by route, model and why; and their share of the route's requests."""
+        return _ESCALATIONS, {"tenant": self.tenant, "since": utc_ms(self.since), "until": utc_ms(self.until)}
 
     def _priced(self, client: Client) -> dict[str, Any]:
         if all(price.model != self.large for price in self.prices.prices):

@@ -8,6 +8,7 @@ import pytest
 
 from analytics.clickhouse import Client
 from analytics.dashboard.sql_text import readable
+from analytics.ledger import Ledger
 from analytics.query_engine import Query, QueryEngine
 from analytics.routing_report import BINS, RoutingReport, largest, thresholds
 from contracts.catalogue import load_catalogue
@@ -109,6 +110,33 @@ def test_shown_statements_say_the_same_at_the_query_port(demo: Demo, demo_settin
         wanted = client.raw_query(sql, parameters=parameters, fmt="JSONCompactEachRow")
         assert engine.ask(Query(readable(sql, parameters), "JSONCompactEachRow")).body == wanted != b""
     engine.close()
+
+
+def test_escalations_by_route_and_reason(ledger: Ledger) -> None:
+    """Two requests by one route, the first answer to one of which did not stand."""
+    columns = "ADD COLUMN IF NOT EXISTS escalated String, ADD COLUMN IF NOT EXISTS unbilled_nano Int64"
+    ledger.client.command(f"ALTER TABLE usage {columns}")
+    for number, (kind, route, reason, unbilled) in enumerate(
+        [
+            ("usage", "cascade", "", 0),
+            ("usage", "cascade", "", 0),
+            ("escalated", "cascade", "unsure", 7),
+            ("usage", "simple", "", 0),
+        ]
+    ):
+        row = [str(number), SINCE, kind, "acme", route, "small", reason, unbilled]
+        names = ["event_id", "event_time", "kind", "tenant", "route", "model", "escalated", "unbilled_nano"]
+        ledger.client.insert("usage", [row], column_names=names)
+    (found,) = ask(ledger.client, report().escalations())
+    assert found == {
+        "route": "cascade",
+        "model": "small",
+        "escalated": "unsure",
+        "attempts": 1,
+        "rate": 0.5,
+        "unbilled_nano": 7,
+    }
+    assert ask(ledger.client, report("globex").escalations()) == []
 
 
 def test_a_large_model_without_a_price(demo: Demo) -> None:

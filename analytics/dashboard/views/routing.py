@@ -10,6 +10,9 @@ from contracts.prices import load_prices
 
 view = View("routing", "Routing")
 
+# A ledger that nobody has written to since there are cascades hasn't the columns yet.
+_KNOWN = "SELECT 1 FROM system.columns WHERE database = currentDatabase() AND table = 'usage' AND name = 'escalated'"
+
 
 @view.get("shares")
 async def shares(asked: Asked) -> Answer:
@@ -31,6 +34,13 @@ async def scores(asked: Asked) -> Answer:
     statement = _report(asked, catalogue).scores()
     rules = thresholds(catalogue)
     return await answer(asked, statement, bins=BINS, thresholds=rules, policy=catalogue.version)
+
+
+@view.get("escalations")
+async def escalations(asked: Asked) -> Answer:
+    if not await asked.rows(_KNOWN, {}):
+        return Answer([])
+    return await answer(asked, _report(asked, await catalogue_of(asked)).escalations())
 
 
 def _report(asked: Asked, catalogue: Catalogue) -> RoutingReport:

@@ -11,6 +11,7 @@ const FILTERS = ["feature", "user", "model", ...MORE, "tag"];
 const TONES = ["c1", "c2", "c3", "c4", "c5", "c6", "c8"];
 const REST = "Others";
 const RESOLUTIONS = ["auto", "minute", "hour", "day", "month"];
+const NOTHING = "Nothing in this period.";
 const PAGE = 20; // requests: views/cost.py
 
 export default {
@@ -143,7 +144,7 @@ function spenders(page, asked, by) {
     live: true,
     span: 4,
     table: false,
-    empty: () => nothing(page),
+    empty: NOTHING,
     render(data, body) {
       const column = columnOf(by);
       const columns = [
@@ -172,7 +173,7 @@ function requests(page, asked) {
     params: { ...asked, skip },
     wide: true,
     table: false,
-    empty: () => nothing(page),
+    empty: NOTHING,
     render(data, body) {
       const [ended, key, cost] = [
         { key: "event_time", label: "Ended", format: format.time },
@@ -224,8 +225,7 @@ function showBudgets(page, place) {
       const columns = [
         { key: "tenant", label: "Whose", fold: true, format: (_, row) => whose(row, page.session.operator) },
         { key: "share", label: "Used", format: (_, row) => used(row) },
-        { key: "forecast_nano", label: "By its end", numeric: true, format: money },
-        { key: "gone_at", label: "", format: gone },
+        { key: "forecast_nano", label: "By its end", format: (value, row) => h("span.gauge", h("span.num", money(value)), gone(row)) },
       ];
       body.append(table(columns, data.rows, { caption: "Budgets", limit: 12, onRow: (row) => row.figure === "dollars_per_month" && choose(row) }));
     },
@@ -260,10 +260,10 @@ function used({ share: part, used_nano, limit_nano, figure }) {
   );
 }
 
-function gone(at, row) {
-  if (row.share >= 1) return badge("used up", "bad");
-  if (at === null) return row.basis_days ? badge("lasts", "good") : "–";
-  return badge(moment(at), "warn");
+function gone({ share: part, gone_at, basis_days, figure }) {
+  if (part >= 1) return badge("used up", "bad");
+  if (gone_at !== null) return badge(`gone ${moment(gone_at).split(", ")[figure === "dollars_per_day" ? 1 : 0]}`, "warn");
+  return basis_days ? badge("lasts", "good") : h("span.note", "no full day yet");
 }
 
 function moment(at) {
@@ -324,11 +324,11 @@ function foretold({ about }) {
 function savings(page) {
   return panel(page, {
     title: "Saved",
-    note: "At list price, to the nano-dollar: the same requests without prefix cache, and all on the large model.",
+    note: "At list price, to the nano-dollar: the same requests without prefix cache, all on the large model, each run anew.",
     source: "cost/savings",
     wide: true,
     table: false,
-    empty: "No requests in this period.",
+    empty: NOTHING,
     render(data, body) {
       const all = (name) => sum(data.rows.map((row) => row[name]));
       const count = (name) => data.rows.reduce((total, row) => total + row[name], 0);
@@ -336,6 +336,7 @@ function savings(page) {
         stats([
           stat("By prefix cache", money(all("cache_nano")), { sub: `${format.count(count("cached"))} tokens`, tone: "good", id: "cache" }),
           stat(`By routing, against always ${data.large}`, money(all("routing_nano")), { sub: `${format.count(count("routed_requests"))} requests`, tone: "good", id: "routing" }),
+          ...("duplicates" in data.rows[0] ? [stat("By answering again without a run", money(all("duplicate_nano")), { sub: `${format.exact(count("duplicates"))} duplicates`, tone: "good", id: "duplicates" })] : []),
           stat("Lost to second runs", money(all("waste_nano")), { sub: `${format.exact(count("waste_runs"))} runs after crashes, billed to nobody`, id: "waste" }),
         ]),
       );
@@ -355,8 +356,8 @@ function savings(page) {
 function nothing(page) {
   const filtered = [...FILTERS, "none", "until"].some((name) => page.query.has(name));
   if (filtered) return empty("Nothing here", "No request of this period is all that: take a filter away.");
-  return empty("Nothing was spent in this period", "Choose a longer one, or send a request:", {
-    command: `curl http://127.0.0.1:8080/v1/chat/completions -H "Authorization: Bearer $KEY" -d '{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}'`,
+  return empty("Nothing was spent in this period", "Choose a longer one, or send requests. This sends real traffic through all of it:", {
+    command: "make demo KEEP=1",
   });
 }
 

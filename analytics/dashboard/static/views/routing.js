@@ -12,7 +12,7 @@ export default {
   css: true,
   period: "30d",
   mount(page) {
-    page.root.append(figures(page), money_(page), large(page), scores(page), routes(page));
+    page.root.append(figures(page), money_(page), large(page), scores(page), routes(page), escalations(page));
   },
 };
 
@@ -50,7 +50,7 @@ function money_(page) {
     source: "routing/over-time",
     live: true,
     span: 6,
-    empty: nothing,
+    empty: "Nothing in this period.",
     render(data, body) {
       const line = (name) => pivot(data, () => name, (row) => dollars(row[name]));
       const [was, always] = [line("spent_nano"), line("large_nano")];
@@ -73,7 +73,7 @@ function large(page) {
     source: "routing/over-time",
     live: true,
     span: 6,
-    empty: nothing,
+    empty: "Nothing in this period.",
     render(data, body) {
       const { times, series } = pivot(data, () => "share", (row) => (row.requests ? row.large_requests / row.requests : null), null);
       return timeChart(body, {
@@ -93,7 +93,7 @@ function scores(page) {
     source: "routing/scores",
     live: true,
     wide: true,
-    empty: nothing,
+    empty: "Nothing in this period.",
     render(data, body) {
       const models = [...new Set(data.rows.map((row) => row.model))].sort().reverse();
       const series = models.map((model, place) => ({ label: model, values: counts(data, model), tone: place ? "c3" : "c1" }));
@@ -127,7 +127,7 @@ function routes(page) {
     live: true,
     wide: true,
     table: false,
-    empty: nothing,
+    empty: "Nothing in this period.",
     render(data, body) {
       const requests = total(data.rows, "requests");
       const columns = [
@@ -150,6 +150,30 @@ function quality(good, { judged }) {
   if (!judged) return "–";
   const said = `${format.percent(good / judged)} of ${format.exact(judged)}`;
   return judged < FEW ? h("span", said, " ", badge("few")) : said;
+}
+
+function escalations(page) {
+  return panel(page, {
+    title: "Escalations",
+    note: "First answers that didn't stand, and were given again by a larger model. They are counted, and billed to nobody.",
+    source: "routing/escalations",
+    live: true,
+    wide: true,
+    table: false,
+    empty: () =>
+      empty("Nothing was escalated", "A rule with a cascade lets the small model answer first, and asks the large one when that answer looks unsure: docs/routing.md."),
+    render(data, body) {
+      const columns = [
+        { key: "route", label: "Route", format: label },
+        { key: "model", label: "First answer by" },
+        { key: "escalated", label: "Why" },
+        { key: "attempts", label: "Attempts", numeric: true, format: format.exact },
+        { key: "rate", label: "Of the route's requests", numeric: true, bar: true, format: (value) => format.percent(value) },
+        { key: "unbilled_nano", label: "Not billed", numeric: true, format: money },
+      ];
+      body.append(table(columns, data.rows, { caption: "Escalations" }));
+    },
+  });
 }
 
 function total(rows, name) {
