@@ -45,6 +45,7 @@ _SUMS = {
     "n_completion": "sum(completion_tokens)",
     "n_engine_us": "sum(engine_us)",
     "n_nano": "sum(cost_nano)",
+    "n_gpu_nano": "sum(gpu_nano)",
 }
 
 

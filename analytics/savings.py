@@ -29,6 +29,28 @@ FROM (SELECT arrayJoin(arrayZip(
     {large_outputs:Array(Int64)}, {large_requests:Array(Int64)}
 )) AS p)
 """
+# Who was answered without a run would have been billed what the run was that answered. A record that came twice after a
+# crash, and made a claim of its own at last, was no duplicate.
+_ASKED_AGAIN = """
+FROM duplicates FINAL
+WHERE (tenant = {tenant:String} OR {tenant:String} = '')
+    AND at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+"""
+_DUPLICATES = f"""
+SELECT tenant, count() AS spared, sum(spared_cost) AS spared_nano
+FROM (SELECT tenant, place, about {_ASKED_AGAIN}) AS asked
+LEFT JOIN
+(
+    SELECT event_id AS about, cost_nano AS spared_cost FROM usage
+    WHERE tenant IN (SELECT tenant {_ASKED_AGAIN}) AND event_id IN (SELECT about {_ASKED_AGAIN})
+) AS answered USING (about)
+WHERE (tenant, place) NOT IN
+(
+    SELECT tenant, claim FROM usage
+    WHERE tenant IN (SELECT tenant {_ASKED_AGAIN}) AND claim IN (SELECT place {_ASKED_AGAIN})
+)
+GROUP BY tenant
+"""
 _UNCACHED = cost_sql(cached="input")
 _AT_LARGE = cost_sql("large_input", "large_cached", "large_output", "large_request")
 _SAVED = f"""
@@ -38,7 +60,8 @@ SELECT
     countIf(kind = 'usage' AND {_ROUTED}) AS routed_requests,
     sumIf({_AT_LARGE} - {COST}, kind = 'usage' AND {_ROUTED} AND priced AND large_priced) AS routing_nano,
     countIf(kind = 'waste') AS waste_runs, sumIf(prompt_tokens + completion_tokens, kind = 'waste') AS waste_tokens,
-    sumIf(engine_us, kind = 'waste') AS waste_engine_us, sumIf({COST}, kind = 'waste' AND priced) AS waste_nano
+    sumIf(engine_us, kind = 'waste') AS waste_engine_us, sumIf({COST}, kind = 'waste' AND priced) AS waste_nano,
+    any(spared) AS duplicates, any(spared_nano) AS duplicate_nano
 FROM
 (
     SELECT *, toDate(event_time) AS day FROM usage
@@ -46,6 +69,7 @@ FROM
 ) AS rows
 LEFT JOIN ({PRICES}) AS prices USING (model, model_version, day)
 LEFT JOIN ({_LARGE}) AS larges USING (day)
+LEFT JOIN ({_DUPLICATES}) AS again USING (tenant)
 GROUP BY tenant ORDER BY tenant
 """
 
@@ -54,7 +78,8 @@ GROUP BY tenant ORDER BY tenant
 class Savings:
     """One tenant's. `cache_nano`: cached tokens at their own price instead of fresh ones'. `routing_nano`: requests
     that the router sent to another model than the large one, which would have cost so much more. `waste_nano`: what
-    second runs after crashes would have cost; nobody was billed."""
+    second runs after crashes would have cost; nobody was billed. `duplicate_nano`: what those answers were billed that
+    were given once more without a run."""
 
     tenant: str
     requests: int
@@ -66,6 +91,8 @@ class Savings:
     waste_tokens: int
     waste_engine_us: int
     waste_nano: int
+    duplicates: int
+    duplicate_nano: int
 
 
 @dataclass(frozen=True, slots=True)

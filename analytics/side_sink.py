@@ -96,9 +96,11 @@ def read_rows(
     for record in records:
         side = sides[record.topic]
         try:
-            rows[side].append(side.row(record))
+            row = side.row(record)
         except InvalidRequest as error:
             letters.append((record, _letter(record, side.table, error.message)))
+        else:
+            rows[side].append(row)
     return rows, letters
 
 

@@ -19,6 +19,7 @@ from millrace.commands import (
     forget,
     keys,
     limits,
+    margin,
     rebuild,
     reconcile,
     replay,
@@ -46,6 +47,7 @@ app.command()(cost.cost)
 app.command()(reprice.reprice)
 app.command()(credit.credit)
 app.command()(savings.savings)
+app.command()(margin.margin)
 app.command()(forget.forget)
 app.command()(request.request)
 app.command()(reconcile.reconcile)

@@ -29,17 +29,21 @@ def _table(report: SavingsReport, lines: Sequence[Savings]) -> None:
         console.print(f"No requests in the ledger {period}.")
         return
     whole = Savings("total", *(sum(getattr(line, name) for line in lines) for name in _COLUMNS[1:]))
-    digits = decimals([n for line in (*lines, whole) for n in (line.cache_nano, line.routing_nano, line.waste_nano)])
-    headings = ("requests", "by cache", "by routing", "wasted")
+    digits = decimals([n for line in (*lines, whole) for n in _sums(line)])
+    headings = ("requests", "by cache", "by routing", "by duplicates", "wasted")
     columns = [Column("tenant"), *(Column(name, numeric=True) for name in headings)]
     console.print(f"Saved {period}, at prices {report.prices.version}", style="dim")
     console.print(Grid(columns, [_cells(line, digits) for line in lines], _cells(whole, digits), fold=False).table())
     console.print(
         f"Cache: {whole.cached_tokens:,} tokens at their lower price. Routing: {whole.routed_requests:,} requests that "
-        f"{report.large} would have served. Wasted: {whole.waste_runs:,} second runs after crashes, billed to nobody."
+        f"{report.large} would have served. Duplicates: {whole.duplicates:,} answered without a run. "
+        f"Wasted: {whole.waste_runs:,} second runs after crashes, billed to nobody."
     )
 
 
 def _cells(line: Savings, digits: int) -> list[str]:
-    sums = (line.cache_nano, line.routing_nano, line.waste_nano)
-    return [line.tenant, f"{line.requests:,}", *(money(nano, digits) for nano in sums)]
+    return [line.tenant, f"{line.requests:,}", *(money(nano, digits) for nano in _sums(line))]
+
+
+def _sums(line: Savings) -> tuple[int, int, int, int]:
+    return line.cache_nano, line.routing_nano, line.duplicate_nano, line.waste_nano

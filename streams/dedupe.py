@@ -5,12 +5,16 @@ that comes again at the claim's own offset is a replay after a crash and goes on
 harmless and never going on is a lost request. Anything else on a held key is a duplicate, and joins or is answered.
 """
 
+from typing import Literal
+
 from contracts.catalogue import Catalogue
+from contracts.duplicate import Duplicate
 from contracts.envelope import Claim, Envelope, RequestType
 from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, UnknownRequest, error_body
 from contracts.kafka import header
 from contracts.keys import RequestKey
 from contracts.topics import REQUEST_TABLE, Topics
+from contracts.usage import event_id
 from streams.cancel import Cancel
 from streams.dead_letters import dead_letter
 from streams.entry import MAX_WAITERS, Decision, Entry
@@ -107,9 +111,25 @@ class Dedupe:
             return Decision(entry, [self._replies.refuse(record, _REUSED)])
         if entry.answer:
             decided("replayed")
-            return Decision(entry, [self._replies.replay(record, entry)])
+            return Decision(entry, [self._replies.replay(record, entry), *self._spared(entry, record, "replayed")])
         decided("attached" if entry.with_waiter(address) else "crowded")
-        return self._join(entry, record, address, [])
+        return self._join(entry, record, address, self._spared(entry, record, "joined"))
+
+    def _spared(self, entry: Entry, record: Record, how: Literal["joined", "replayed"]) -> list[Output]:
+        """Counted on a topic of its own, since what comes on `usage` settles reservations. What stands before the claim
+        had a claim of its own."""
+        if record.offset < entry.claim.offset:
+            return []
+        key = RequestKey.decode(record.key)
+        duplicate = Duplicate(
+            place=record.position,
+            at=record.timestamp,
+            tenant=key.tenant,
+            feature=(header(record.headers, "feature") or b"").decode("utf-8", "replace"),
+            about=event_id(str(key.encode(), "ascii"), str(entry.claim)),
+            how=how,
+        )
+        return [Output(self._topics.duplicates, key.tenant.encode(), duplicate.model_dump_json().encode(), [])]
 
     def _may_claim(self, entry: Entry, record: Record) -> bool:
         """What stands before the claim was decided before it, and comes again after a crash: it takes no key back."""

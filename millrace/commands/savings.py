@@ -23,7 +23,7 @@ def savings(
     output: Output = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show per tenant what prefix cache and router have saved at list price, and what second runs would have cost."""
+    """Show what prefix cache, router and duplicates have saved at list price, and what second runs would have cost."""
     from datetime import UTC, datetime
 
     from analytics.savings import SavingsReport

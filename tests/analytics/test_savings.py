@@ -3,12 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
+from aiokafka import ConsumerRecord
 
+from analytics.duplicates import DUPLICATES
 from analytics.intake import take_in
 from analytics.ledger import Ledger
 from analytics.savings import SavingsReport
+from analytics.side_sink import read_rows
+from contracts.duplicate import Duplicate
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable, load_prices
 from contracts.usage import UsageEvent
@@ -58,6 +63,28 @@ def test_savings_are_differences_of_bills(ledger: Ledger) -> None:
     assert same({line.tenant: line.routed_requests for line in lines}, by_tenant(routed, lambda _: 1))
     assert same({line.tenant: line.cached_tokens for line in lines}, by_tenant(EVENTS, lambda e: e.cached_tokens))
     assert same({line.tenant: line.waste_runs for line in lines}, by_tenant(WASTE, lambda _: 1))
+
+
+def test_duplicates_count_once_at_what_their_answers_were_billed(ledger: Ledger) -> None:
+    take_in(ledger, as_records(as_values(EVENTS)))
+    first, second = [event for event in EVENTS if event.cost_nano][:2]
+    again = [spared(first, "3.71", "joined"), spared(first, "3.72", "replayed"), spared(second, "0.9", "replayed")]
+    no_duplicate = spared(first, EVENTS[5].claim, "joined").model_copy(update={"tenant": EVENTS[5].tenant})
+    told = [*again, again[0], no_duplicate]  # Kafka delivers again; and a crash made a claim of a duplicate
+    records = [ConsumerRecord("duplicates", 0, 0, 0, 0, None, one.model_dump_json().encode(), *_REST) for one in told]
+    rows, _ = read_rows({"duplicates": DUPLICATES}, records)
+    ledger.client.insert("duplicates", rows[DUPLICATES], column_names=DUPLICATES.columns)
+    lines = REPORT.lines(ledger.client)
+    assert sum(line.duplicates for line in lines) == 3
+    assert sum(line.duplicate_nano for line in lines) == 2 * first.cost_nano + second.cost_nano
+    assert {line.tenant for line in lines if line.duplicates} == {first.tenant, second.tenant}
+
+
+def spared(event: UsageEvent, place: str, how: Literal["joined", "replayed"]) -> Duplicate:
+    return Duplicate(place=place, at=event.event_time + 5, tenant=event.tenant, about=event.event_id, how=how)
+
+
+_REST = (None, 0, 0, ())
 
 
 def test_a_period_without_requests(ledger: Ledger) -> None:

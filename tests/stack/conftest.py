@@ -27,6 +27,7 @@ async def data_dir(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: Kafk
     environment = {"MILLRACE_KAFKA_PORT": 0, "MILLRACE_ANALYTICS_PORT": 0, "MILLRACE_DASHBOARD_PORT": 0}
     environment |= {"MILLRACE_SYNTHETIC_FAULTS": True}
     environment |= {"MILLRACE_INGRESS_RETURN_SECONDS": 60}  # whose connection was cut finds its request, on any machine
+    environment |= {"MILLRACE_GPU_HOUR_DOLLARS": "3.60", "MILLRACE_ENGINE_TIME_SECONDS": 1}
     command = await Command.start(
         "millrace", "up", "--port", 0, "--data-dir", folder, "--workers", 2, environment=environment
     )

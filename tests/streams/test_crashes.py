@@ -6,6 +6,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.duplicate import Duplicate
 from contracts.envelope import RequestType
 from contracts.limits import Limit
 from contracts.outcomes import Outcome
@@ -133,6 +134,7 @@ class Story:
         events = [UsageEvent.model_validate_json(value) for value in self._check_usage()]
         self._check_reservations(events)
         assert not self.world.records("dead-letters")
+        self._check_duplicates(events)
 
     def _unfinished(self) -> list[Produced]:
         """What no worker has ended. The meter may have turned a claim away that it let through when it came again."""
@@ -186,6 +188,15 @@ class Story:
         assert all(len(ids) == 1 for ids in usage.values()), usage
         assert all(len(ids) == 1 for ids in kept.values()), kept
         return set.union(*by_id.values()) if by_id else set()
+
+    def _check_duplicates(self, events: list[UsageEvent]) -> None:
+        """Whoever is told of as spared asked once, and has a request that answered."""
+        asked = {f"{record.partition}.{record.offset}" for record in self.asked}
+        known = {event.event_id for event in events if event.kind is UsageKind.USAGE}
+        for record in self.world.records("duplicates"):
+            told = Duplicate.decode(record.value)
+            assert told.place in asked
+            assert told.about in known
 
     def _check_reservations(self, events: list[UsageEvent]) -> None:
         """Each reserved token was given back once: what every account holds is what was used, and counted."""

@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from contracts.bodies import describe
+from contracts.duplicate import Duplicate
 from contracts.envelope import RequestType
 from contracts.frames import RequestState
 from contracts.headers import RawHeaders
@@ -11,7 +12,7 @@ from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from streams.entry import MAX_WAITERS
 from streams.partition import partition_of
-from tests.streams.actors import ask, body, finish, frames, text, work_records
+from tests.streams.actors import ask, body, finish, frames, text, usage_events, work_records
 from tests.streams.world import Produced, World
 
 HOUR_MS = 3_600_000
@@ -97,6 +98,24 @@ def test_a_duplicate_of_a_finished_request_gets_the_stored_bytes(world: World) -
     assert replay.value == original.value
     assert (text(replay, "in-reply-to"), text(replay, "replayed"), text(replay, "status")) == ("again", "1", "200")
     assert len(admitted(world)) == 1
+
+
+def test_who_is_answered_without_a_run_is_counted(world: World) -> None:
+    first = ask(world, headers=[("feature", b"chat")])
+    joined = ask(world, headers=[("feature", b"chat")])
+    world.settle_down()
+    finish(world, work_records(world)[0])
+    world.settle_down()
+    replayed = ask(world)
+    ask(world, value=body("another"))
+    world.settle_down()
+    told = [Duplicate.decode(record.value) for record in world.records(world.topics.duplicates)]
+    [usage] = usage_events(world)
+    assert usage.claim == f"{first.partition}.{first.offset}"
+    places = [f"{record.partition}.{record.offset}" for record in (joined, replayed)]
+    assert [(one.place, one.how) for one in told] == [(places[0], "joined"), (places[1], "replayed")]
+    assert {(one.tenant, one.about) for one in told} == {("acme", usage.event_id)}
+    assert [one.feature for one in told] == ["chat", ""]
 
 
 def test_a_stored_failure_is_replayed_with_its_status(world: World) -> None:
