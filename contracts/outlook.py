@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from contracts.envelope import Lane
 from contracts.waits import requests_in, tokens_ahead, until_start_ms
-from contracts.workers import Beat, LaneLoad, ModelLoad
+from contracts.workers import STALE_MS, Beat, LaneLoad, ModelLoad
 
-_UNDER_WAY_MS = 200  # from a record's being sent on to its standing in a worker's queue, at the most
 _log = structlog.get_logger()
 
 
@@ -26,9 +25,10 @@ class Wait(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What was sent on since a beat."""
+    """What was sent on, and isn't known to have been read."""
 
     at: int  # UTC ms
+    partition: int
     tenant: str
     tokens: int
 
@@ -92,9 +92,9 @@ class Outlook:
         ms = None if known is None else max(known - max(now - held.beat.at, 0), 0)
         return Wait(ms, round(requests_in(held.load, tokens)))
 
-    def add(self, model: str, lane: Lane, partition: int, sent: Sent) -> None:
-        """It has been sent on to that partition: what comes next stands behind it."""
-        held = self._holder(model, lane, partition, sent.at)
+    def add(self, model: str, lane: Lane, sent: Sent) -> None:
+        """It has been sent on: what comes next stands behind it."""
+        held = self._holder(model, lane, sent.partition, sent.at)
         if held:
             self._sent.setdefault((held.beat.worker, model, lane), []).append(sent)
 
@@ -124,10 +124,17 @@ class Outlook:
         if known and known.at > beat.at:
             return
         self._beats[worker] = beat
-        for place, sent in self._sent.items():
-            if place[0] == worker:
-                sent[:] = [one for one in sent if one.at > beat.at - _UNDER_WAY_MS]
+        for load in beat.models:
+            for lane in load.lanes:
+                if sent := self._sent.get((worker, load.model, lane.lane)):
+                    sent[:] = [one for one in sent if _is_unread(one, lane, beat.at)]
 
     def _forget(self, worker: str) -> None:
         self._beats.pop(worker, None)
         self._sent = {place: sent for place, sent in self._sent.items() if place[0] != worker}
+
+
+def _is_unread(sent: Sent, lane: LaneLoad, at: int) -> bool:
+    """By the times at which records were made: a record is made a little later than it is sent on. What nobody has read
+    for so long went another way."""
+    return sent.at > lane.read_at.get(sent.partition, 0) and at - sent.at < STALE_MS

@@ -41,6 +41,8 @@ class UsageEvent(BaseModel):
     run: str = ""
     lane: Lane = "interactive"
     route: str = ""
+    fallback_from: str = Field("", description="the model that should have served it, when another one did")
+    fallback_reason: str = Field("", description="why: no_worker, failing or over_capacity")
     router_version: str = ""
     complexity: float = 0.0
     outcome: Outcome

@@ -38,9 +38,10 @@ class LaneLoad(_Told):
 
     lane: Lane
     positions: dict[int, int] = Field({}, description="its partitions: the offset below which everything is finished")
+    read_at: dict[int, int] = Field({}, description="by partition, UTC ms: timestamp of the last record that was read")
     running: int = Field(0, ge=0, description="requests in the engine")
     waiting: int = Field(0, ge=0, description="requests that were read and wait for room")
-    unread: int = Field(0, ge=0, description="records in Kafka that it hasn't read ahead")
+    unread: int = Field(0, ge=0, description="records in Kafka that it doesn't read ahead, having enough")
     queued_tokens: int = Field(0, ge=0, description="of what waits; of unread records by the mean of what was read")
     tenants: dict[str, Queued] = Field({}, description="of what was read: the tenants that have most waiting")
     places: int = Field(1, ge=1, description="requests that the lane may have in the engine at once, as things are")

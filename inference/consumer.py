@@ -155,6 +155,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await lane.until_short()
             for record in await self._fetch(lane):
                 ticket = Ticket.of(record, lane)
+                self.telling.read(record)
                 if self._holding.deliver(ticket.place):
                     lane.put(ticket)
             self._fill()
@@ -245,8 +246,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._outbox.dead_letter(record, error.message)
             self._count(poison=True)
         else:
+            self.telling.ended(ticket.place, completion)
             self._leave_engine()
-            self.telling.outcomes.count(completion)
             self._charge(ticket, completion)
             self._metrics.ended(assignment.work, completion, body)
             if assignment.work.stream:
@@ -273,7 +274,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._leave_engine()
         self._metrics.given_up.inc()
         completion, body = self._generator.give_up(error)
-        self.telling.outcomes.count(completion)
+        self.telling.ended(None, completion)
         attempts = self._settings.worker_max_attempts
         await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=Outcome.FAILED)
         serving.sending()

@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts import envelope
+from contracts.completion import Completion
+from contracts.outcomes import Outcome
 from contracts.waits import until_start_ms
 from contracts.workers import LaneLoad, ModelLoad
+from inference.claims import Place
 from inference.generation import Generator
 from inference.holding import Holding
 from inference.lane import Lane, Ticket
@@ -17,6 +20,7 @@ from inference.pace import Pace
 from inference.turns import Turns
 
 _TENANTS = 32  # that are told
+_CUT_SHORT = (Outcome.EXPIRED, Outcome.REJECTED, Outcome.CANCELLED)
 Ends = dict[TopicPartition, int]
 
 
@@ -49,6 +53,7 @@ class Telling:
         self._running = running
         self._room = room
         self._told_waiting = 0
+        self._read_at: dict[TopicPartition, int] = {}
         self.pace = Pace(room, clock)
         self.outcomes = OutcomeCount()
         self.on_change: Callable[[], None] = lambda: None  # called when what `load` tells has changed much
@@ -72,6 +77,10 @@ class Telling:
             lanes=tuple(self._lane(lane, ends[name]) for name, lane in self._lanes.items()),
         )
 
+    def read(self, record: ConsumerRecord) -> None:
+        """It has come, whatever becomes of it."""
+        self._read_at[TopicPartition(record.topic, record.partition)] = record.timestamp
+
     def look(self) -> None:
         """Whether so much more or less waits than was told that it shouldn't wait for the next beat."""
         if abs(self._waiting - self._told_waiting) > max(self._room, self._told_waiting // 4):
@@ -92,18 +101,23 @@ class Telling:
                 return Standing(ahead[0], None if wait_ms is None else _now_ms() + wait_ms)
         return None
 
+    def ended(self, place: Place | None, completion: Completion) -> None:
+        """A run, while it still has its place in the engine. How long one takes that was cut short tells nothing."""
+        self.outcomes.count(completion)
+        if place and completion.outcome in _CUT_SHORT:
+            self.pace.drop(place)
+
     @property
     def _waiting(self) -> int:
         return sum(map(len, self._lanes.values()))
 
     async def _ends(self, lane: Lane) -> Ends:
-        """Of the partitions that are ours: as the last fetch knew them, but asked for where nothing is being fetched,
-        since nobody else could tell how much more there is."""
+        """Of the partitions that are ours; asked for only where nothing is being fetched: else all has been read."""
         partitions = [partition for partition in self._consumer.assignment() if partition.topic == lane.topic]
-        if not lane.is_short:
-            ends: Ends = await self._consumer.end_offsets(partitions)
-            return ends
-        return {partition: self._consumer.highwater(partition) or 0 for partition in partitions}
+        if lane.is_short:
+            return dict.fromkeys(partitions, 0)
+        ends: Ends = await self._consumer.end_offsets(partitions)
+        return ends
 
     def _lane(self, lane: Lane, ends: Ends) -> LaneLoad:
         running, waiting = self.pace.running(lane.name), len(lane)
@@ -114,6 +128,7 @@ class Telling:
         return LaneLoad(
             lane=lane.name,
             positions={partition.partition: self._holding.position(partition) for partition in sorted(ends)},
+            read_at={partition.partition: at for partition in ends if (at := self._read_at.get(partition))},
             running=running,
             waiting=waiting,
             unread=unread,

@@ -99,6 +99,7 @@ def explain(
     from millrace.load_settings import load_connected_settings
     from millrace.routing.explanation import as_asked, explain
     from millrace.routing.policy_topic import policy_in_force
+    from millrace.routing.standing import conditions_of
     from millrace.routing.traffic import past_request
     from millrace.routing.view import show_explanation
     from streams.policy.running import router_of
@@ -112,7 +113,7 @@ def explain(
         asked = as_asked(prompt, span.until, max_tokens)
     prices = load_prices(settings.prices_file)
     router = router_of(asyncio.run(policy_in_force(settings)), prices)
-    found = explain(asked, router, prices)
+    found = explain(asked, router, prices, asyncio.run(conditions_of(settings, asked)))
     if format_ == "json":
         _write_json(found.document())
     else:

@@ -9,6 +9,7 @@ from contracts.catalogue import AUTO, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.prices import PriceTable
+from streams.policy.case import CALM, Conditions
 from streams.route import Refusal, Router
 
 
@@ -29,6 +30,9 @@ class Explanation(NamedTuple):
     model: str
     rule: str
     costs: dict[str, int | None]  # nano-dollars by model, the longest answer to expect; None: it has no price
+    fallback_from: str  # the model that it should go to, when it goes to another
+    fallback_reason: str
+    waits_ms: dict[str, int | None]  # by model, before its turn comes; None: nobody can tell
 
     def document(self) -> dict[str, object]:
         """For JSON."""
@@ -43,16 +47,24 @@ def as_asked(prompt: str, at: int, max_tokens: int | None) -> Asked:
     return Asked(request, body, at)
 
 
-def explain(asked: Asked, router: Router, prices: PriceTable) -> Explanation:
+def explain(asked: Asked, router: Router, prices: PriceTable, now: Conditions = CALM) -> Explanation:
     """Raises InvalidRequest when no model takes it."""
-    route = router.choose(*asked)
+    route = router.choose(*asked, now)
     if isinstance(route, Refusal):
         raise InvalidRequest(route.message, param=route.param)
     request, catalogue = asked.request, router.catalogue
     scored = router.scorer.score(parse_object(asked.body), request.prompt_estimate, 0)
     costs = {model: _cost(model, asked, router, prices) for model in catalogue.models}
     choice = (catalogue.rules, route.model, route.rule)
-    return Explanation(router.version, router.scorer.name, scored.score, scored.features, *choice, costs)
+    waits = {model: _wait_ms(model, now) for model in catalogue.models}
+    fallback = (route.fallback_from, route.fallback_reason)
+    return Explanation(
+        router.version, router.scorer.name, scored.score, scored.features, *choice, costs, *fallback, waits
+    )
+
+
+def _wait_ms(model: str, now: Conditions) -> int | None:
+    return None if now.down.get(model) == "no_worker" else now.waits_ms.get(model)
 
 
 def _cost(model: str, asked: Asked, router: Router, prices: PriceTable) -> int | None:

@@ -25,6 +25,9 @@ def show_policy(version: str, catalogue: Catalogue, calibration: Calibration | N
     for rule in catalogue.rules:
         table.add_row(rule.name, describe_target(catalogue, rule), " · ".join(describe_bounds(rule)) or "always")
     console.print(table)
+    for name, spec in catalogue.models.items():
+        if spec.fallback:
+            console.print(f"{name} falls back to {', then '.join(spec.fallback)}", highlight=False)
     if calibration:
         console.print(
             f"{calibration.rule}: complexity ≤ {calibration.max_complexity:g} spends {calibration.spend:.1%} of "

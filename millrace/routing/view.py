@@ -35,15 +35,19 @@ def show_explanation(found: Explanation, catalogue: Catalogue, console: Console,
     console.print(
         f"complexity [bold]{found.score:.4f}[/] ({found.scorer} scorer) → [bold]{found.model}[/], rule {found.rule}"
     )
+    if found.fallback_from:
+        console.print(f"instead of {found.fallback_from}: {found.fallback_reason.replace('_', ' ')}")
     console.print(f"policy {found.policy}", style="dim", highlight=False)
     for rule in found.rules:
         bounds = ", ".join(describe_bounds(rule)) or "always"
         console.print(f"  rule {rule.name}: {describe_target(catalogue, rule)}, {bounds}")
     unit = "log-odds" if found.scorer == "learned" else "points"
     console.print(_features(found.features, unit, most))
-    prices = _table("Price of each choice", "model", "dollars, at most", left=("model",))
+    prices = _table("Each choice", "model", "dollars, at most", "wait now, s", "then", left=("model", "then"))
     for model, nano in found.costs.items():
-        prices.add_row(model, "no price" if nano is None else f"{nano / 1e9:.9f}")
+        wait_ms, chain = found.waits_ms[model], catalogue.models[model].fallback
+        wait = "?" if wait_ms is None else f"{wait_ms / 1000:.1f}"
+        prices.add_row(model, "no price" if nano is None else f"{nano / 1e9:.9f}", wait, ", ".join(chain))
     console.print(prices)
 
 

@@ -45,8 +45,8 @@ class Surroundings:
 
     def sent(self, request: Admitted, route: Route, tokens: int, at: int) -> None:
         """It goes to that model now: what comes next waits behind it."""
-        sent = Sent(at, _tenant(request), tokens)
-        self.outlook.add(route.model, request.lane, self._partition(request), sent)
+        sent = Sent(at, self._partition(request), _tenant(request), tokens)
+        self.outlook.add(route.model, request.lane, sent)
         breaker = self.breakers.of(route.model)
         if breaker.opened:
             breaker.probed(at)

@@ -105,15 +105,24 @@ def test_time_passes_between_beats() -> None:
     assert ms(outlook, now=NOW + 4000) == 0
 
 
-def test_what_was_sent_on_since_the_beat_stands_ahead_until_a_beat_can_know_of_it() -> None:
+def test_what_was_sent_on_stands_ahead_until_it_is_known_to_have_been_read() -> None:
     outlook = heard(beat(load=queued(4)))
     for number in range(4):
-        outlook.add("small", "interactive", 0, Sent(NOW + number, "acme", 100))
+        outlook.add("small", "interactive", Sent(NOW + number, number % 2, "acme", 100))
     assert ms(outlook) == 2250
-    outlook.apply([(b"w", beat(at=NOW + 100, load=queued(8)).model_dump_json().encode())])
-    assert ms(outlook, now=NOW + 100) == 3250  # it may have known: better too long than too short
-    outlook.apply([(b"w", beat(at=NOW + 300, load=queued(8)).model_dump_json().encode())])
-    assert ms(outlook, now=NOW + 300) == 2250
+    half = queued(6, read_at={0: NOW + 2, 1: NOW - 5})
+    outlook.apply([(b"w", beat(at=NOW + 100, load=half).model_dump_json().encode())])
+    assert ms(outlook, now=NOW + 100) == 2250
+    both = queued(8, read_at={0: NOW + 2, 1: NOW + 3})
+    outlook.apply([(b"w", beat(at=NOW + 200, load=both).model_dump_json().encode())])
+    assert ms(outlook, now=NOW + 200) == 2250
+
+
+def test_what_nobody_ever_read_is_forgotten() -> None:
+    outlook = heard(beat(load=queued(4)))
+    outlook.add("small", "interactive", Sent(NOW, 0, "acme", 400))
+    outlook.apply([(b"w", beat(at=NOW + STALE_MS, load=queued(4)).model_dump_json().encode())])
+    assert ms(outlook, now=NOW + STALE_MS) == 1250
 
 
 def test_a_partition_that_nobody_has_may_come_to_the_busiest() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from contracts.settings import Settings
 from contracts.workers import STALE_MS, LaneLoad, Outcomes
-from tests.streams.actors import ask, frames, text, work_records
+from tests.streams.actors import ask, finish, frames, text, usage_events, work_records
 from tests.streams.world import World
 from tests.support.loads import beat, lane, record
 
@@ -127,3 +127,18 @@ def tell_outcomes(world: World, failed: int) -> None:
     world.now += 1000
     told = beat(world.now, outcomes=Outcomes(ended=failed, failed=failed), small=lane())
     world.surroundings.apply([record(told)])
+
+
+def test_the_ledger_and_the_frames_say_which_model_should_have_had_it(world: World) -> None:
+    tell(world, small=lane())
+    asked(world)
+    (work,) = work_records(world)
+    said = [("fallback-from", b"large"), ("fallback-reason", b"no_worker")]
+    finish(world, work._replace(headers=[*work.headers, *said]))
+    world.settle_down()
+    (event,) = usage_events(world)
+    assert (event.model, event.fallback_from, event.fallback_reason) == ("small", "large", "no_worker")
+    assert (text(frames(world)[-1], "fallback-from"), text(frames(world)[-1], "fallback-reason")) == (
+        "large",
+        "no_worker",
+    )
