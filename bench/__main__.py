@@ -2,11 +2,12 @@
 
 import asyncio
 
-from bench import cancel, lanes, limits, meter, open_streams, pipeline, resume, scorer, stream_tokens, waits
+from bench import cancel, lanes, limits, meter, metrics, open_streams, pipeline, resume, scorer, stream_tokens, waits
 
 BENCHMARKS = [
     pipeline.main,
     scorer.main,
+    metrics.main,
     meter.main,
     limits.main,
     lanes.main,

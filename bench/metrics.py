@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -54,12 +55,13 @@ def _row(service: str) -> dict[str, Any]:
 
 async def _ingress() -> float:
     """The HTTP request's own."""
+    from contracts.catalogue import load_catalogue  # noqa: PLC0415
     from contracts.settings import Settings  # noqa: PLC0415
     from ingress.app import build_app  # noqa: PLC0415
+    from ingress.gateway import Gateway  # noqa: PLC0415
     from ingress.metrics import Measured  # noqa: PLC0415
-    from tests.support.ingress import memory_gateway  # noqa: PLC0415
 
-    gateway, _ = memory_gateway(Settings())
+    gateway = Gateway(Settings(), load_catalogue(), SimpleNamespace(reachable=True), "responses/0")
     app = build_app(gateway)
     route = next(route for route in app.routes if getattr(route, "path", "") == "/v1/chat/completions")
 

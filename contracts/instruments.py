@@ -83,9 +83,3 @@ def exposition(accept: str) -> tuple[bytes, str]:
             log.exception("some metrics can't be read", of=name)  # the others count for the more
     encode, content_type = choose_encoder(accept)
     return encode(REGISTRY), content_type
-
-
-def value(metric: Metric, *labels: str) -> Any:
-    """For tests: of a counter or gauge; of a histogram the count."""
-    name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
-    return REGISTRY.get_sample_value(name, dict(zip(metric.labels, labels, strict=True)))

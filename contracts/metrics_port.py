@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import structlog
 import uvicorn
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.types import Receive, Scope, Send
 
 from contracts.instruments import exposition, gauges
 from contracts.metrics import BUILD_INFO
@@ -49,7 +49,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+async def _serve(scope: Scope, _receive: Receive, send: Send) -> None:
     assert scope["type"] == "http", "there is nothing else here"
     if scope["path"] != _PATH:
         await _answer(send, 404, b"Metrics are at /metrics.\n", "text/plain")
@@ -58,10 +58,10 @@ async def _serve(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCall
     await _answer(send, 200, *exposition(accept.decode("latin-1")))
 
 
-async def _answer(send: ASGISendCallable, status: int, body: bytes, content_type: str) -> None:
+async def _answer(send: Send, status: int, body: bytes, content_type: str) -> None:
     headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers, "trailers": False})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _listen(host: str, port: int) -> socket.socket | None:

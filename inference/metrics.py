@@ -75,7 +75,7 @@ class ModelMetrics:
         if completion.started_at is not None:
             _wait[model, lane].observe(max(0, completion.started_at - work.accepted_at) / 1000)
         labels = (work.operation, *self._labels, lane)
-        failed = "" if completion.outcome.answered else error_type(body)
+        failed = error_type(body) if completion.status >= 400 else ""
         _duration[(*labels, failed)].observe(max(0, completion.finished_at - work.accepted_at) / 1000)
         if completion.outcome is Outcome.SUCCEEDED and completion.first_token_at is not None:
             _first_token[labels].observe(max(0, completion.first_token_at - work.accepted_at) / 1000)

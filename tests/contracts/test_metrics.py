@@ -10,10 +10,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from contracts.instruments import before_scrape, counters, exposition, gauges, histograms, value
+from contracts.instruments import before_scrape, counters, exposition, gauges, histograms
 from contracts.metrics import ALL, SERVICES, Metric
 from contracts.metrics_port import metrics_port
 from contracts.settings import Settings
+from tests.support.metering import value
 
 MADE_UP = Metric("test_things_total", "counter", "", "things", ("kind", "colour"))
 PLAIN = Metric("test_depth_seconds", "histogram", "seconds", "how deep", (), (1.0, 2.0))

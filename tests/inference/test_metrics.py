@@ -13,7 +13,7 @@ from contracts.catalogue import ModelSpec
 from contracts.completion import Completion
 from contracts.envelope import Work
 from contracts.errors import EngineFailed
-from contracts.instruments import exposition, value
+from contracts.instruments import exposition
 from contracts.metrics import (
     DURATION,
     ENGINE_TOKENS,
@@ -37,7 +37,7 @@ from inference.engines.vllm_load import read_load
 from inference.lane import Ticket, open_lanes
 from inference.metrics import ModelMetrics, error_type
 from tests.inference.jobs import ACCEPTED_AT, chat, work_headers
-from tests.support.metering import rise
+from tests.support.metering import rise, value
 
 MODEL = "measured"
 LABELS = ("chat", "vllm", MODEL, "org/measured", "interactive")
@@ -76,7 +76,7 @@ def test_a_success_is_timed_from_its_acceptance(metrics: ModelMetrics) -> None:
 
 def test_a_failure_has_its_errors_code(metrics: ModelMetrics) -> None:
     failed, first = rise(DURATION, *LABELS, "engine_failed"), rise(FIRST_TOKEN, *LABELS)
-    metrics.ended(work(), completion(Outcome.FAILED, completion_tokens=4), EngineFailed("It broke.").body())
+    metrics.ended(work(), completion(Outcome.FAILED, status=500, completion_tokens=4), EngineFailed("It broke.").body())
     assert (failed(), first()) == (1, 0)
 
 

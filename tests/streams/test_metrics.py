@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contracts.catalogue import load_catalogue
-from contracts.instruments import exposition, value
+from contracts.instruments import exposition
 from contracts.metrics import (
     ADMITTED,
     ADMITTED_TOKENS,
@@ -39,7 +39,7 @@ from streams.tables import Tables
 from tests.streams.actors import ask, body, finish, work_records
 from tests.streams.test_meter import NEED, ask_many, world_with
 from tests.streams.world import World
-from tests.support.metering import rise
+from tests.support.metering import rise, value
 
 AT = 1_790_000_000_000
 
