@@ -18,8 +18,10 @@ from typing import Any
 
 from analytics.clickhouse import Client, connect
 from analytics.latency import LatencyReport
+from analytics.latency_series import LatencySeries
 from analytics.ledger import Ledger
 from analytics.reports import CostReport
+from analytics.spending import Spending
 from bench.results import publish
 from contracts.settings import Settings
 
@@ -95,6 +97,22 @@ CASES = [
         "daily",
     ),
     Case("top users", 300, *_limited(CostReport(("tenant", "user"), SINCE, UNTIL).sql(), 20), "users"),
+    Case(
+        "dashboard: spend by feature and day", 300, *Spending("", ("feature",), SINCE, UNTIL).series("day", 7), "daily"
+    ),
+    Case("dashboard: spend by user and day", 1000, *Spending("", ("user",), SINCE, UNTIL).series("day", 7), "users"),
+    Case("dashboard: top users", 300, *Spending("", ("user",), SINCE, UNTIL).groups(50), "users"),
+    Case(
+        "dashboard: queue by model and hour",
+        100,
+        *LatencySeries("", "hour", SINCE, UNTIL, "model").quantiles("queue"),
+        "latency",
+    ),
+    Case(
+        "dashboard: time between tokens by model, day",
+        3000,
+        *LatencySeries("", "day", SINCE, UNTIL, "model").quantiles("gap"),
+    ),
     Case("TTFT p50, p95, p99 by model and hour", 100, *LatencyReport(("model", "hour"), SINCE, UNTIL).sql(), "latency"),
     Case("one request by its key", 30, "SELECT * FROM usage WHERE idempotency_key = {key:String}", {"key": "req-4711"}),
     Case("by a tag, API key, outcome, route", 3000, *_UNFORESEEN.sql()),
