@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from contracts.cascade import Cascade
 from contracts.envelope import OnDisconnect
 from contracts.errors import ConfigError
 from contracts.money import Dollars
@@ -34,6 +35,7 @@ class SyntheticTiming(_Strict):
     decode_us_per_sequence: float = Field(120.0, ge=0)
     kv_tokens: int = Field(400_000, ge=1, description="KV cache, tokens")
     max_batch_tokens: int = Field(8192, ge=1, description="prefill tokens in one step")
+    mean_logprob: float = Field(-0.2, le=0, description="of its tokens, for cascades: how sure it is of its answers")
 
 
 class ModelSpec(_Strict):
@@ -87,6 +89,7 @@ class Rule(_Strict):
     tenants: list[str] | None = Field(None, min_length=1)
     features: list[str] | None = Field(None, min_length=1)
     users: list[str] | None = Field(None, min_length=1)
+    cascade: Cascade | None = Field(None, description="when the chosen model's answer goes to another: docs/routing.md")
 
 
 class Misplaced(ValueError):  # noqa: N818 - named for what it says
@@ -173,6 +176,14 @@ class Catalogue(_Strict):
             yield Misplaced(message, (*place, "spend_target"))
         if rule.min_prompt_tokens and rule.max_prompt_tokens and rule.min_prompt_tokens > rule.max_prompt_tokens:
             yield Misplaced(f"no prompt can fit rule {rule.name!r}", (*place, "min_prompt_tokens"))
+        if rule.cascade:
+            yield from self._wrong_cascade((*place, "cascade"), rule, rule.cascade)
+
+    def _wrong_cascade(self, place: Place, rule: Rule, cascade: Cascade) -> Iterator[Misplaced]:
+        if cascade.model not in self.models:
+            yield Misplaced(_unknown(f"the cascade of rule {rule.name!r}", cascade.model), (*place, "model"))
+        if rule.model == cascade.model:
+            yield Misplaced(f"the cascade of rule {rule.name!r} leads to the model that has answered", place)
 
 
 def _unknown(who: str, model: str) -> str:

@@ -1,15 +1,17 @@
 """A terminal outcome on `completions`: the answer's bytes as value, these headers beside those of the work record."""
 
+from typing import Final, Literal
+
 from pydantic import Field
 
+from contracts.cascade import Doubt
 from contracts.headers import HeaderModel
 from contracts.outcomes import Outcome
 
 
-class Completion(HeaderModel):
-    """Added to the headers of the record that it ends. Times are UTC ms, counts are tokens."""
+class Execution(HeaderModel):
+    """What one run of a request says of itself. Times are UTC ms, counts are tokens."""
 
-    outcome: Outcome
     status: int = Field(200, ge=100, le=599, description="HTTP status of the answer")
     run: str = Field("", description="names this execution: another one of the same request has another run")
     worker: str = ""
@@ -27,3 +29,20 @@ class Completion(HeaderModel):
     sequence: int = Field(0, ge=0, description="delta frames that this run published")
     position: int = Field(0, ge=0, description="characters of text in those frames")
     retry_after_ms: int | None = Field(None, ge=0)
+
+
+class Completion(Execution):
+    """Added to the headers of the record that it ends."""
+
+    outcome: Outcome
+
+
+ESCALATED: Final = "escalated"  # says so in place of an outcome
+
+
+class Escalation(Execution):
+    """An attempt whose answer doesn't stand: not an end, the next model takes the request. The value is the request's
+    body, since that goes on."""
+
+    outcome: Literal["escalated"] = ESCALATED
+    escalated: Doubt

@@ -110,6 +110,9 @@ class Work(Admitted):
     estimated_start: int | None = Field(
         None, description="UTC ms: when it was expected to start, as it was let through"
     )
+    cascade: str = Field("", description="when the answer doesn't stand, and who answers then; see cascade.py")
+    attempt: int = Field(1, ge=1, description="2: of the cascade's second model")
+    escalated: str = Field("", description="why the first attempt's answer didn't stand")
 
 
 class ReplyTo(NamedTuple):

@@ -41,6 +41,7 @@ class Frame(HeaderModel):
     rate_limits: str = Field("", description="the caller's limits and what is left of them; on a run's first frame")
     fallback_from: str = Field("", description="the model that should have answered")
     fallback_reason: str = Field("", description="why it did not: no_worker, failing or over_capacity")
+    escalated: str = Field("", description="why the first model's answer did not stand")
     deltas_at: str = Field("", description="on a state: the reply address that has the deltas; `responses` when absent")
     queue_position: int | None = Field(None, ge=0, description="on a place: requests that start before it")
     estimated_start: int | None = Field(None, description="on a place: UTC ms, expected; or when it has started")

@@ -14,6 +14,7 @@ class UsageKind(StrEnum):
     USAGE = "usage"
     WASTE = "waste"  # a second run after a crash: counted, never billed
     ADJUSTMENT = "adjustment"  # what another price makes a request cost more or less
+    ESCALATED = "escalated"  # a first attempt whose answer didn't stand: counted, never billed
     CREDIT = "credit"  # what somebody gave or took, with a reason
 
 
@@ -63,6 +64,9 @@ class UsageEvent(BaseModel):
     gpu_nano: int = Field(0, description="what that share of the GPUs costs us, nano-dollars; billed to nobody")
     price_version: str = ""
     cost_nano: int = Field(0, description="nano-dollars billed")
+    attempt: int = Field(1, description="of the request: 2 when a first answer did not stand")
+    escalated: str = Field("", description="why the first answer did not stand: unsure, invalid, refusal or length")
+    unbilled_nano: int = Field(0, description="nano-dollars that an attempt which isn't billed would have cost")
     trace_id: str = ""
     about: str = Field("", description="event_id of the request that an adjustment or credit is about")
     reason: str = Field("", description="why an adjustment or credit was made, in words")
@@ -70,7 +74,7 @@ class UsageEvent(BaseModel):
 
 def event_id(request_key: str, claim: str, waste: str = "") -> str:
     """32 hex digits from the request's identity, so that a replay makes the same event. `waste` is the
-    `<partition>.<offset>` on completions of the run that came too late."""
+    `<partition>.<offset>` on completions of the run that came too late; or says which attempt escalated."""
     return hashlib.blake2b(f"{request_key}\n{claim}\n{waste}".encode(), digest_size=16).hexdigest()
 
 

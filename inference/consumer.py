@@ -8,7 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.errors import InvalidRequest
 from contracts.instruments import before_scrape, gauges
 from contracts.kafka import client_options
@@ -27,6 +27,7 @@ from inference.outbox import Outbox
 from inference.solitude import Solitude
 from inference.spans import Serving, WorkerSpans
 from inference.telling import Telling
+from inference.trial import AlreadyEscalated
 from inference.turns import Turns
 
 log = structlog.get_logger()
@@ -240,6 +241,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             completion, body = await self._attempt(assignment, ticket, serving)
         except AttemptsExhausted as error:
             await self._give_up(serving, error)
+        except AlreadyEscalated:
+            self._leave_engine()
         except InvalidRequest as error:
             log.warning("Dead letter.", reason=error.message)
             self._leave_engine()
@@ -254,10 +257,10 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             serving.sending()
             await self._outbox.complete(serving.leaving, completion, body)
-            log.debug("Ended.", outcome=completion.outcome.value, tokens=completion.completion_tokens)
+            log.debug("Ended.", outcome=str(completion.outcome), tokens=completion.completion_tokens)
             self._count(poison=False)
 
-    def _charge(self, ticket: Ticket, completion: Completion) -> None:
+    def _charge(self, ticket: Ticket, completion: Completion | Escalation) -> None:
         """What it really took counts, not what was estimated."""
         more = completion.prompt_tokens + completion.completion_tokens - ticket.tokens
         ticket.lane.charge(ticket.tenant, more)
@@ -280,7 +283,9 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         serving.sending()
         await self._outbox.complete(serving.leaving, completion, body)
 
-    async def _attempt(self, assignment: Assignment, ticket: Ticket, serving: Serving) -> tuple[Completion, bytes]:
+    async def _attempt(
+        self, assignment: Assignment, ticket: Ticket, serving: Serving
+    ) -> tuple[Completion | Escalation, bytes]:
         """Runs it as its past asks for, and again when it hangs, until its tries are spent. Raises AttemptsExhausted,
         and what the generator raises but for a hang."""
         again = self._holding.may_have_begun(ticket.place)
@@ -299,7 +304,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _try(
         self, assignment: Assignment, ticket: Ticket, serving: Serving, spent: int, *, again: bool
-    ) -> tuple[Completion, bytes]:
+    ) -> tuple[Completion | Escalation, bytes]:
         """Once; alone in the process when it is the last time for what may have been part of a crash."""
         suspect = self._holding.tries(ticket.place) > 0
         if suspect and spent == self._settings.worker_max_attempts - 1:
@@ -316,7 +321,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _run(
         self, assignment: Assignment, ticket: Ticket, serving: Serving, *, again: bool
-    ) -> tuple[Completion, bytes]:
+    ) -> tuple[Completion | Escalation, bytes]:
         running = self._generator.run(assignment, again=again, others_wait=len(ticket.lane) > 0)
         return await serving.tried(assignment, running)
 

@@ -38,6 +38,7 @@ class Job:
     deadline: int | None = None  # UTC ms; no try begins after it
     prefix: Prefix | None = None  # go on after this; only for an engine that `continues` the job
     lane: Lane = "interactive"  # for counting
+    weighed: bool = False  # tell how likely each token was, where the engine can: for us, not for the client
 
 
 CANCELLED = "cancelled"  # finish_reason of an answer that was ended before its end
@@ -68,6 +69,7 @@ class Step:
         int
     ] = ()  # of `tokens` tokens, where the engine knows them: so another worker can go on exactly
     fresh_tokens: int | None = None  # of the prompt, computed and not from the prefix cache; where known before the end
+    token_logprobs: Sequence[float] = ()  # natural ones, of a job that is weighed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One request in a worker: from its work record to its completion."""
 
 import time
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -12,8 +12,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts.bodies import parse_object
+from contracts.cascade import read_cascade
 from contracts.catalogue import ModelSpec
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.envelope import Work
 from contracts.errors import DeadlineExceeded, EngineFailed, InvalidRequest, MillraceError
 from contracts.headers import RawHeaders
@@ -31,9 +32,11 @@ from inference.metrics import ModelMetrics
 from inference.orders import Order, Orders
 from inference.speed import Speed
 from inference.stall import StallWatch
+from inference.trial import AlreadyEscalated, Trial
 
 log = structlog.get_logger()
 _LAST_WORD_SECONDS = 1.0  # for an engine that was told to end a job to say what it had
+_runs = count(1)  # of this process: both attempts of a request may run in it
 _BATCH_PRIORITY = 1000  # the batch lane comes after every priority of the interactive one
 
 
@@ -68,8 +71,9 @@ class Assignment:
             max_tokens=work.max_tokens,
             stream=work.stream,
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
-            deadline=self.deadline,
+            deadline=self.deadline if work.attempt == 1 else None,  # it has begun in time
             lane=work.lane,
+            weighed=bool(work.cascade),
         )
 
 
@@ -83,6 +87,7 @@ class Run:
     first_token_at: int | None = None
     deltas: DeltaStream | None = None
     share: Share = NO_SHARE
+    trial: Trial | None = None
 
 
 class Generator:
@@ -106,7 +111,6 @@ class Generator:
         self.orders = orders
         self._worker = worker
         self._stall_seconds = stall_seconds
-        self._runs = count(1)
         self.metrics = ModelMetrics(model, spec, engine.name)
         self._meter = meter or EngineMeter()
         self._first_token = FirstTokenTime()
@@ -131,16 +135,18 @@ class Generator:
 
     async def run(
         self, assignment: Assignment, *, again: bool = False, others_wait: bool = False
-    ) -> tuple[Completion, bytes]:
-        """The request's outcome, whatever happens to it. `again`, when it may have been run before: then a stream goes
-        on where that left it. `others_wait`, when room for what comes too late would be somebody's loss.
+    ) -> tuple[Completion | Escalation, bytes]:
+        """The request's outcome, whatever happens to it; or that another model is to answer. `again`, when it may have
+        been run before: then a stream goes on where that left it. `others_wait`, when room for what comes too late
+        would be somebody's loss.
 
-        Raises EngineDied, EngineStalled when it hung, and KafkaError; closes the engine's job when cancelled."""
-        run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
+        Raises EngineDied, EngineStalled when it hung, AlreadyEscalated, and KafkaError; closes the engine's job when
+        cancelled."""
+        run = Run(f"{self._worker}.{next(_runs)}", now_ms())
         try:
             with self.orders.of(assignment.work.claim) as order:
                 body = await self._generate(assignment, run, order, again=again, others_wait=others_wait)
-        except (EngineDied, EngineStalled, KafkaError):
+        except (EngineDied, EngineStalled, AlreadyEscalated, KafkaError):
             raise
         except DeadlineExceeded as error:
             return self._ended(run, Outcome.EXPIRED, error), error.body()
@@ -151,6 +157,9 @@ class Generator:
             self._log_failure(unexpected)
             failure = EngineFailed("The engine failed on this request.")
             return self._ended(run, Outcome.FAILED, failure), failure.body()
+        if run.trial and run.trial.doubt:
+            log.info("A first answer doesn't stand.", why=run.trial.doubt)
+            return Escalation(escalated=run.trial.doubt, **self._said(run)), b""
         finish = run.answer.finish
         return self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED), body
 
@@ -160,7 +169,7 @@ class Generator:
 
     def give_up(self, error: MillraceError) -> tuple[Completion, bytes]:
         """The outcome of a request that isn't run again."""
-        run = Run(f"{self._worker}.{next(self._runs)}", now_ms())
+        run = Run(f"{self._worker}.{next(_runs)}", now_ms())
         return self._ended(run, Outcome.FAILED, error), error.body()
 
     async def _generate(
@@ -176,9 +185,15 @@ class Generator:
             self._engine.name,
         )
         if work.stream:
+            if again and work.cascade and await self._frames.readback.escalated(assignment.key.encode(), work):
+                raise AlreadyEscalated
             run.deltas = await self._open_deltas(assignment, run, chunks)
             if again:
                 job = await self._take_over(assignment, job, run, run.deltas)
+            elif work.attempt > 1:
+                await run.deltas.take_over()  # from what an earlier run of the first attempt may still send
+        if job.weighed:
+            run.trial = self._on_trial(assignment, job, run, order)
         if not (run.answer.tokens or order.aborted):
             _check_deadline(job, run.started_at + (self._first_token.likely_most_ms if others_wait else 0))
         if not (run.answer.finish or order.aborted):
@@ -195,6 +210,8 @@ class Generator:
         since = min(work.admitted_at, work.accepted_at)
         published = await self._frames.readback.published(place, at.offset, assignment.key.encode(), work.claim, since)
         answer, finish = published.answer, published.answer.finish
+        if answer.characters or answer.extra or not published.unbroken:
+            job = replace(job, weighed=False)  # its client has some of it: it stands
         if not (published.unbroken and answer.tokens):
             return job
         if finish:
@@ -221,7 +238,7 @@ class Generator:
     async def _collect(self, job: Job, run: Run, order: Order, seat: Seat) -> None:
         watch = StallWatch(self._stall_seconds)
         try:
-            async with watch, aclosing(self._engine.generate(job)) as steps:
+            async with watch, aclosing(self._engine.generate(job)) as steps, run.trial or nullcontext():
                 with order.obeyed_by(partial(self._abort, job, watch)):
                     async for step in steps:
                         self._meter.add(seat, step)
@@ -230,9 +247,9 @@ class Generator:
                         if run.first_token_at is None and step.tokens:
                             run.first_token_at = _first_token_at(run, step)
                             self._first_token.add(run.first_token_at - run.started_at)
-                        if run.deltas and not (order.aborted or order.drained):
-                            watch.pause()  # Kafka may take its time
-                            await self._frames.coalescer.add(run.deltas, step)
+                        watch.pause()  # Kafka may take its time
+                        if not await self._take(run, order, step):
+                            return
                         watch.stepped()
                         self.speed.add(step)
         except TimeoutError as error:
@@ -243,6 +260,25 @@ class Generator:
             raise EngineStalled(f"The engine gave nothing for {self._stall_seconds:g} s.") from error
         if run.answer.finish is None and not order.aborted:
             raise EngineFailed("The engine stopped in the middle of the answer.")
+
+    async def _take(self, run: Run, order: Order, step: Step) -> bool:
+        """Sends what may be sent. False when the answer needn't go on, since it doesn't stand."""
+        if run.trial:
+            return await run.trial.take(step)
+        if run.deltas and not (order.aborted or order.drained):
+            await self._frames.coalescer.add(run.deltas, step)
+        return True
+
+    def _on_trial(self, assignment: Assignment, job: Job, run: Run, order: Order) -> Trial:
+        """For a first answer that may not stand."""
+        deltas = run.deltas
+
+        async def emit(step: Step) -> None:
+            if deltas and not (order.aborted or order.drained):
+                await self._frames.coalescer.add(deltas, step)
+
+        cascade = read_cascade(assignment.work.cascade)
+        return Trial(cascade, job, run.answer, now_ms, emit if deltas else None)
 
     def _abort(self, job: Job, watch: StallWatch) -> None:
         watch.cut(_LAST_WORD_SECONDS if self._engine.cancel(job) else 0.0)
@@ -260,31 +296,39 @@ class Generator:
         opening = [("rate-limits", work.rate_limits.encode())] if work.rate_limits else []
         if work.traceparent:
             opening.append(("traceparent", work.traceparent.encode()))
+        if work.escalated:
+            opening.append(("escalated", work.escalated.encode()))
         return DeltaStream(self._frames.producer, address, assignment.key.encode(), chunks, headers, opening)
 
     def _ended(self, run: Run, outcome: Outcome, error: MillraceError | None = None) -> Completion:
-        finish = run.answer.finish
         retry_after = error.retry_after if error else None
         return Completion(
             outcome=outcome,
             status=error.status if error else 200,
-            run=run.name,
-            worker=self._worker,
-            engine=self._engine.name,
-            model_version=(finish.model_version if finish else "") or self._spec.version,
-            prompt_tokens=finish.prompt_tokens if finish else 0,
-            cached_tokens=finish.cached_tokens if finish else 0,
-            completion_tokens=finish.completion_tokens if finish else run.answer.tokens,
-            started_at=run.started_at,
-            first_token_at=run.first_token_at,
-            finished_at=now_ms(),
-            engine_us=run.share.engine_us,
-            gpu_nano=run.share.gpu_nano,
-            finish_reason=finish.reason if finish else "",
-            sequence=run.deltas.sequence if run.deltas else 0,
-            position=run.deltas.position if run.deltas else 0,
             retry_after_ms=None if retry_after is None else round(retry_after * 1000),
+            **self._said(run),
         )
+
+    def _said(self, run: Run) -> dict[str, Any]:
+        """Fields of a contracts.completion.Execution."""
+        finish = run.answer.finish
+        return {
+            "run": run.name,
+            "worker": self._worker,
+            "engine": self._engine.name,
+            "model_version": (finish.model_version if finish else "") or self._spec.version,
+            "prompt_tokens": finish.prompt_tokens if finish else 0,
+            "cached_tokens": finish.cached_tokens if finish else 0,
+            "completion_tokens": finish.completion_tokens if finish else run.answer.tokens,
+            "started_at": run.started_at,
+            "first_token_at": run.first_token_at,
+            "finished_at": now_ms(),
+            "engine_us": run.share.engine_us,
+            "gpu_nano": run.share.gpu_nano,
+            "finish_reason": finish.reason if finish else "",
+            "sequence": run.deltas.sequence if run.deltas else 0,
+            "position": run.deltas.position if run.deltas else 0,
+        }
 
     def _log_failure(self, error: Exception) -> None:
         expected = isinstance(error, MillraceError)

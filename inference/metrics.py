@@ -5,7 +5,7 @@ import time
 import orjson
 
 from contracts.catalogue import ModelSpec
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.envelope import Operation, Work
 from contracts.instruments import counters, gauges, histograms
 from contracts.metrics import (
@@ -65,7 +65,7 @@ class ModelMetrics:
         for gauge in (_queue, _queue_tokens, _queue_age, gauges(WORKER_PARTITIONS)):
             gauge.preset([model], LANES)
 
-    def ended(self, work: Work, completion: Completion, body: bytes) -> None:
+    def ended(self, work: Work, completion: Completion | Escalation, body: bytes) -> None:
         """A run, whichever way; `body` is what its caller is told."""
         model, lane = self._model, work.lane
         _runs[model, lane, completion.outcome].inc()

@@ -48,7 +48,7 @@ class Orders:
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
         self._given: OrderedDict[str, ControlType] = OrderedDict()  # by claim
-        self._running: dict[str, Order] = {}
+        self._running: dict[str, list[Order]] = {}  # by claim: a cascade's first attempt may come again after a crash
         self._on_abort: list[Callable[[str], None]] = []
         self._on_question: list[Callable[[bytes, Control], None]] = []
 
@@ -79,11 +79,13 @@ class Orders:
         """While it runs."""
         given = self._given.get(claim)
         order = Order(aborted=given is ControlType.ABORT, drained=given is ControlType.DRAIN)
-        self._running[claim] = order
+        running = self._running.setdefault(claim, [])
+        running.append(order)
         try:
             yield order
         finally:
-            if self._running.get(claim) is order:
+            running.remove(order)
+            if not running and self._running.get(claim) is running:
                 del self._running[claim]
 
     def _take(self, claim: str, kind: ControlType) -> None:
@@ -91,8 +93,9 @@ class Orders:
             self._given[claim] = kind
         if len(self._given) > self._remembered:
             self._given.popitem(last=False)
-        if order := self._running.get(claim):
-            order.obey(kind)
+        if running := self._running.get(claim):
+            for order in running:
+                order.obey(kind)
         elif kind is ControlType.ABORT:
             for end in self._on_abort:
                 end(claim)

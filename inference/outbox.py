@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.dead_letter import DeadLetter
 from contracts.errors import EngineFailed
 from contracts.headers import RawHeaders
@@ -46,8 +46,11 @@ class Outbox:
         self._producer = producer
         self._topics = topics
 
-    async def complete(self, record: ConsumerRecord, completion: Completion, body: bytes) -> None:
-        """Returns when every in-sync replica has the outcome. Raises KafkaError when it can't be delivered."""
+    async def complete(self, record: ConsumerRecord, completion: Completion | Escalation, body: bytes) -> None:
+        """Returns when every in-sync replica has the outcome. An escalation carries the request itself on. Raises
+        KafkaError when it can't be delivered."""
+        if isinstance(completion, Escalation):
+            body = record.value or b""
         try:
             await self._publish(self._topics.completions, record, body, [*record.headers, *completion.to_headers()])
         except MessageSizeTooLargeError:

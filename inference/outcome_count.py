@@ -1,6 +1,6 @@
 """How many requests an engine was asked to run, and how many of them it failed: by that callers are sent elsewhere."""
 
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.outcomes import Outcome
 from contracts.workers import Outcomes
 
@@ -12,7 +12,7 @@ class OutcomeCount:
         self._ended = 0
         self._failed = 0
 
-    def count(self, completion: Completion) -> None:
+    def count(self, completion: Completion | Escalation) -> None:
         """An overload fails too: who asks again elsewhere is served."""
         if completion.outcome not in _NOT_ITS_DOING:
             self._ended += 1

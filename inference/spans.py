@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from aiokafka import ConsumerRecord
 
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.kafka_spans import process_span, send_span
 from contracts.outcomes import Outcome
 from contracts.settings import EngineName
@@ -20,7 +20,7 @@ from contracts.topics import Topics
 from contracts.tracing import Kind, Span, TraceContext, Tracer, tracer
 from inference.generation import Assignment
 
-Ran = tuple[Completion, bytes]
+Ran = tuple[Completion | Escalation, bytes]
 _REMOTE: frozenset[EngineName] = frozenset({"openai"})  # engines that run elsewhere
 
 
@@ -145,7 +145,7 @@ _NUMBERS: dict[str, tuple[type[float], ...]] = {
 }
 
 
-def _answered(span: Span, assignment: Assignment, completion: Completion) -> None:
+def _answered(span: Span, assignment: Assignment, completion: Completion | Escalation) -> None:
     prefix = "chatcmpl-" if assignment.work.operation == "chat" else "cmpl-"
     span.attributes |= {
         "gen_ai.response.id": prefix + assignment.key.idempotency_key,
@@ -154,7 +154,7 @@ def _answered(span: Span, assignment: Assignment, completion: Completion) -> Non
         "gen_ai.usage.output_tokens": completion.completion_tokens,
         "gen_ai.usage.cache_read.input_tokens": completion.cached_tokens,
         "millrace.model_version": completion.model_version,
-        "millrace.outcome": completion.outcome.value,
+        "millrace.outcome": str(completion.outcome),
         "millrace.run": completion.run,
         "millrace.engine_ms": completion.engine_us // 1000,
     }
@@ -164,5 +164,7 @@ def _answered(span: Span, assignment: Assignment, completion: Completion) -> Non
         took_ms = max(0, completion.first_token_at - completion.started_at)
         span.events = [("gen_ai.first_token", span.start_ns + took_ms * 1_000_000)]
         span.attributes["gen_ai.response.time_to_first_chunk"] = took_ms / 1000  # seconds
-    if not completion.outcome.answered:
+    if isinstance(completion, Escalation):
+        span.attributes["millrace.escalated"] = completion.escalated
+    elif not completion.outcome.answered:
         span.error = completion.outcome.value

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts import envelope
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.outcomes import Outcome
 from contracts.waits import until_start_ms
 from contracts.workers import LaneLoad, ModelLoad
@@ -101,10 +101,10 @@ class Telling:
                 return Standing(ahead[0], None if wait_ms is None else _now_ms() + wait_ms)
         return None
 
-    def ended(self, place: Place | None, completion: Completion) -> None:
+    def ended(self, place: Place | None, completion: Completion | Escalation) -> None:
         """A run, while it still has its place in the engine. How long one takes that was cut short tells nothing."""
         self.outcomes.count(completion)
-        if place and completion.outcome in _CUT_SHORT:
+        if place and (isinstance(completion, Escalation) or completion.outcome in _CUT_SHORT):
             self.pace.drop(place)
 
     @property

@@ -58,6 +58,8 @@ def frame_headers(frame: RawFrame) -> RawHttpHeaders:
     if fallback_from := frame.headers.get("fallback-from"):
         headers.append((b"millrace-fallback-from", fallback_from))
         headers.append((b"millrace-fallback-reason", frame.headers.get("fallback-reason", b"")))
+    if escalated := frame.headers.get("escalated"):
+        headers.append((b"millrace-escalated", escalated))  # another model answered first: why that didn't stand
     if frame.headers.get("outcome") == _CANCELLED:
         headers.append((b"millrace-outcome", _CANCELLED))  # the answer is what it had got to
     if frame.replayed:

@@ -150,20 +150,26 @@ class _Accepted:
         """The first frame decides the HTTP status: an error before any text is a plain error answer. Where it is so
         long in coming that heartbeats must begin, the status is 200, and an error an event."""
         frames = await self._first_frames()
-        if frames and frames[0].kind == ERROR:
+        first = next((frame for frame in frames if not frame.takes_over), None)
+        if first and first.kind == ERROR:
             self.call.close()
-            return frame_answer(frames[0], self.headers)
-        headers = [*self.headers, *(frame_headers(frames[0]) if frames else []), self._timing()]
+            return frame_answer(first, self.headers)
+        headers = [*self.headers, *(frame_headers(first) if first else []), self._timing()]
         stream = AnswerStream(include_usage=self.asked.digest.include_usage)
         patience = Patience(self.heartbeat_seconds, self.wait_seconds, self._still_running())
         return EventStream(self.call, stream, frames, headers, patience)
 
     async def _first_frames(self) -> list[RawFrame]:
-        """None when a heartbeat is due before them. Raises StillRunning."""
+        """Up to the first that is of the answer: who takes over may hand the request on. None when a heartbeat is due
+        before them. Raises StillRunning."""
         seconds = min(self.wait_seconds, self.heartbeat_seconds)
+        come: list[RawFrame] = []
         while frames := await self.call.frames(self.started + seconds):
-            if telling := [frame for frame in frames if frame.kind != STATE]:
-                return telling
+            come += [frame for frame in frames if frame.kind != STATE]
+            if any(not frame.takes_over for frame in come):
+                break
+        if come:
+            return come
         if self.call.over or seconds == self.wait_seconds:
             raise self._still_running()
         return []

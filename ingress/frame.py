@@ -25,6 +25,11 @@ class RawFrame(NamedTuple):
         return self.kind in (FINAL, ERROR)
 
     @property
+    def takes_over(self) -> bool:
+        """Whether it only says that from here on no other run counts."""
+        return self.kind == DELTA and self.headers.get("sequence") == b"0"
+
+    @property
     def status(self) -> int:
         """HTTP status of the answer."""
         return self.number("status", 200)

@@ -101,7 +101,8 @@ class Dedupe:
     def _ask(self, entry: Entry | None, record: Record, request: Request, address: str) -> Decision:
         if entry and entry.claim == (record.partition, record.offset):
             decided("again")
-            return Decision(entry, [] if entry.answer else [self._forward(entry, record, request)])
+            gone_on = entry.answer or entry.first
+            return Decision(entry, [] if gone_on else [self._forward(entry, record, request)])
         if entry is None or self._may_claim(entry, record):
             decided("new")
             claimed = _claim(entry, record, request, address)

@@ -41,11 +41,20 @@ class Answer(NamedTuple):
     rate_limits: str = ""
     fallback_from: str = ""
     fallback_reason: str = ""
+    escalated: str = ""  # why the first attempt's answer didn't stand
 
     @property
     def settled_offset(self) -> int:
         """On `completions`, in the partition that the entry is in."""
         return int(self.settled_by.rpartition(".")[2])
+
+
+class First(NamedTuple):
+    """A first attempt whose answer didn't stand: what its usage event is made of again on a replay."""
+
+    over_by: str  # <partition>.<offset> of the completions record that called for the second attempt
+    unbilled_nano: int
+    price_version: str
 
 
 class Entry(NamedTuple):
@@ -64,6 +73,7 @@ class Entry(NamedTuple):
     kept: bool = False  # somebody asked who need not wait
     order: ControlType | None = None  # what the workers were told last
     previous: "Entry | None" = None  # turned away or failed before: kept for a replay of what it published
+    first: First | None = None  # over, without an answer that stands: the second attempt runs
 
     @property
     def addresses(self) -> list[str]:
@@ -105,6 +115,13 @@ class Entry(NamedTuple):
                 return entry
         return None
 
+    def escalated_by(self, completion: str) -> "Entry | None":
+        """This entry, or the one before it, if that completions record called for its second attempt."""
+        for entry in (self, self.previous):
+            if entry and entry.first and entry.first.over_by == completion:
+                return entry
+        return None
+
     def after(self, before: Self | None) -> Self:
         """Take the key from one that was turned away or failed: its frames and usage may have died in a crash."""
         unbilled = before is not None and before.answer is not None and before.answer.outcome in _MAKE_ROOM
@@ -124,7 +141,8 @@ class Entry(NamedTuple):
     @classmethod
     def _of(cls, head: list[Any], body: bytes) -> Self:
         fingerprint, partition, offset, accepted, deduped, model, reply_to, waiters, answer, previous, *newer = head
-        callers, kept, order = newer or ((), True, None)  # entries of before there were callers have none
+        callers, kept, order, *newest = newer or ((), True, None)  # entries of before there were callers have none
+        first = newest[0] if newest else None  # nor those of before there were cascades
         return cls(
             fingerprint,
             Claim(partition, offset),
@@ -139,6 +157,7 @@ class Entry(NamedTuple):
             kept,
             ControlType(order) if order else None,
             cls._of(previous[0], previous[1].encode("latin-1")) if previous else None,
+            First(*first) if first else None,
         )
 
 
@@ -166,6 +185,7 @@ def _head(entry: Entry) -> list[Any]:
         entry.callers,
         entry.kept,
         entry.order,
+        [*entry.first] if entry.first else None,
     ]
 
 

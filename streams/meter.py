@@ -5,6 +5,7 @@ been decided before: what it opened goes on again as it was, what it was refused
 twice, whatever the limits are by then.
 """
 
+from contracts.cascade import read_cascade
 from contracts.completion import Completion
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest, error_body
@@ -13,6 +14,7 @@ from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
 from contracts.topics import TENANT_TABLE, Topics
 from streams.dead_letters import dead_letter
+from streams.limits.account import Need
 from streams.limits.admission import Place, Shortage, budget_used, refresh, shortage, take, tell
 from streams.limits.forecast import Forecast
 from streams.limits.policy import Policy
@@ -113,7 +115,14 @@ class Meter:
         route = self._router.choose(request, record.value, record.timestamp, conditions)
         if isinstance(route, Refusal):
             return self._reject(record, request, None, route, tell(places, now))
-        need = self._forecast.need(route.model, request, book.history(key.tenant, route.model), record.timestamp)
+        need = self._need(book, key.tenant, request, route.model, record.timestamp)
+        if route.cascade:
+            second = self._need(book, key.tenant, request, read_cascade(route.cascade).model, record.timestamp)
+            either = need.or_more(second)
+            if shortage(places, either, now):
+                route = route._replace(cascade="")  # there is enough for the first attempt at the most
+            else:
+                need = either
         short = shortage(places, need, now)
         if short or again:
             refusal = _refusal(short, key.tenant, now) if short else _AGAIN
@@ -137,6 +146,9 @@ class Meter:
         book.reserve(key, opened)
         return self._work(record, request, opened, choice)
 
+    def _need(self, book: Book, tenant: str, request: Admitted, model: str, at: int) -> Need:
+        return self._forecast.need(model, request, book.history(tenant, model), at)
+
     def _go_on(self, record: Record, request: Admitted, held: Reservation) -> Output:
         """As it was decided; an older release of this program has kept less."""
         if held.choice:
@@ -159,6 +171,8 @@ class Meter:
             ("rate-limits", held.rate_limits.encode()),
             *_told(choice.route),
         ]
+        if choice.route.cascade:
+            headers.append(("cascade", choice.route.cascade.encode()))
         admitted(choice.route.model, request.lane, choice.route.rule, held.need.tokens)
         topic = self._topics.work(choice.route.model, request.lane)
         return Output(topic, request.request_key.encode(), record.value, headers)

@@ -7,6 +7,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 from contracts.bodies import parse_object
+from contracts.cascade import read_cascade
 from contracts.catalogue import AUTO_BEST, AUTO_CHEAP, AUTOMATIC, Ability, Catalogue, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
@@ -30,6 +31,7 @@ class Route(NamedTuple):
     fallback_from: str = ""  # the model that should have had it
     fallback_reason: str = ""  # why that one couldn't take it; see Away
     starts_at: int | None = None  # UTC ms, expected by what the workers told; shown, decides nothing any more
+    cascade: str = ""  # when its answer doesn't stand, and who answers then: a header, see contracts/cascade.py
 
 
 class Refusal(NamedTuple):
@@ -56,13 +58,22 @@ class Router:
         self.scorer = using or scorer(catalogue.scorer)
         self.version = f"{catalogue.version}+{_hash(catalogue)}/{self.scorer.version}"
         self._prices = prices
+        self._cascades = {rule.name: rule.cascade for rule in catalogue.rules if rule.cascade}
 
     def choose(self, request: Admitted, body: bytes, at: int, now: Conditions = CALM) -> Route | Refusal:
         """`at` (UTC ms) says which prices are in force. The body is parsed only when the choice depends on it.
 
         When the model that should have it can't take it now, the first able one of that model's chain does, and for
-        `auto` whichever the rules would choose without it; or it waits, unless its deadline passes meanwhile.
+        `auto` whichever the rules would choose without it; or it waits, unless its deadline passes meanwhile. Nobody
+        waits for a second answer: where its model can't take it now, the first one stands.
         """
+        chosen = self._chosen(request, body, at, now)
+        if isinstance(chosen, Route) and chosen.cascade:
+            second = read_cascade(chosen.cascade).model
+            return chosen._replace(cascade="") if now.away(second, request.deadline, at) else chosen
+        return chosen
+
+    def _chosen(self, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | Refusal:
         wanted = self._wanted(request, body, at, now.calm())
         if isinstance(wanted, Refusal):
             return wanted
@@ -120,7 +131,8 @@ class Router:
             choice = _Choice(min(able, key=case.estimate.cost), MAX_COST)
             if not case.estimate.within_ceiling(choice.model):
                 return _too_dear(case.request, case.estimate.cost(choice.model))
-        return Route(*choice, case.complexity, case.estimate.tokens(choice.model))
+        cascade = self._cascade(case, choice)
+        return Route(*choice, case.complexity, case.estimate.tokens(choice.model), cascade=cascade)
 
     def _choice(self, case: Case, fields: dict[str, Any], able: list[str]) -> _Choice | None:
         asked = case.request.requested_model
@@ -160,6 +172,15 @@ class Router:
         lesser = self._standing(before.model, case) < self._standing(choice.model, case)
         dearer = case.estimate.cost(before.model, told) > case.estimate.cost(choice.model)
         return choice if lesser or dearer else _Choice(before.model, STICKY)
+
+    def _cascade(self, case: Case, choice: _Choice) -> str:
+        """Empty where the first answer stands, whatever it is."""
+        cascade = self._cascades.get(choice.rule)
+        if cascade is None or cascade.model == choice.model or not case.can(cascade.model, self.catalogue):
+            return ""
+        most = cascade.max_cost_nano
+        too_dear = most is not None and case.estimate.cost(cascade.model) > most
+        return "" if too_dear or not case.estimate.within_ceiling(cascade.model) else cascade.header()
 
     def _standing(self, model: str, case: Case) -> tuple[int, int]:
         return self.catalogue.models[model].quality, case.estimate.cost(model)

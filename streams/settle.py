@@ -6,37 +6,26 @@ again after a crash publishes the same bytes again.
 
 from functools import partial
 
-from contracts.completion import Completion
-from contracts.envelope import Admitted, Claim
+from contracts.completion import ESCALATED
+from contracts.envelope import Claim
 from contracts.errors import InvalidRequest, error_body
+from contracts.kafka import header
 from contracts.keys import RequestKey
 from contracts.outcomes import Outcome
 from contracts.prices import PriceTable
-from contracts.tags import parse_tags
 from contracts.topics import REQUEST_TABLE, Topics
-from contracts.usage import UsageEvent, UsageKind, event_id
+from contracts.usage import UsageEvent
 from streams.dead_letters import dead_letter
+from streams.ended import Ended, Escalated, list_price, usage_of, waste_of
 from streams.entry import Answer, Decision, Entry
+from streams.escalate import Escalate
 from streams.expiry import Floor
 from streams.records import Output, Record
 from streams.replies import Replies
 from streams.stage import House, Keyed, Stage
 
 STAGE = "settle"
-
-
-class Ended(Admitted, Completion):
-    """Headers on `completions`. What meter and route add is missing when they turned the request away."""
-
-    model: str = ""
-    route: str = ""
-    complexity: float = 0.0
-    router_version: str = ""
-    reserved_tokens: int = 0
-    admitted_at: int | None = None
-    rate_limits: str = ""
-    fallback_from: str = ""
-    fallback_reason: str = ""
+_ESCALATED = ESCALATED.encode()
 
 
 def settle(house: House) -> Stage:
@@ -58,10 +47,13 @@ class Settle:
         self._prices = prices
         self._window_ms = window_ms
         self._replies = Replies(topics)
+        self._escalate = Escalate(topics, prices)
 
     def decide(self, floor: Floor, entry: Entry | None, record: Record) -> Decision:
         try:
             key = RequestKey.decode(record.key)
+            if header(record.headers, "outcome") == _ESCALATED:
+                return self._second_attempt(floor, entry, record, key)
             ended = Ended.from_headers(record.headers)
             claim = Claim.parse(ended.claim)
         except InvalidRequest as error:
@@ -73,19 +65,31 @@ class Settle:
             return Decision(settled, self._publish(settled, record, key, ended))
         return Decision(entry, self._waste(record, key, ended))
 
-    def _is_first(self, floor: Floor, entry: Entry | None, claim: Claim, ended: Ended) -> bool:
+    def _second_attempt(self, floor: Floor, entry: Entry | None, record: Record, key: RequestKey) -> Decision:
+        """Raises InvalidRequest."""
+        ended = Escalated.from_headers(record.headers)
+        claim, work = Claim.parse(ended.claim), self._escalate.work(record, ended)
+        if entry and (again := entry.escalated_by(record.position)) and again.first:
+            usage = self._escalate.usage(record, key, ended, again.first)
+            return Decision(entry, [self._usage(usage)] if again.answer else [self._usage(usage), work])
+        if self._is_first(floor, entry, claim, ended):
+            first = self._escalate.first(record, ended)
+            held = self._held(entry, record, ended, claim)._replace(first=first)
+            return Decision(held, [self._usage(self._escalate.usage(record, key, ended, first)), work])
+        return Decision(entry, self._waste(record, key, ended))
+
+    def _is_first(self, floor: Floor, entry: Entry | None, claim: Claim, ended: Ended | Escalated) -> bool:
         """Without an entry, it was removed after its window, or its claim's news were lost in a crash and will come
         again. A claim newer than the entry's was made before a crash, and the entry lost its news. It may end what
         could be claimed; but not what runs: those who wait for that would never be told."""
         if entry is None:
             return not floor.reaches(claim)
         if entry.answer is None:
-            return claim == entry.claim
+            return claim == entry.claim and (ended.attempt > 1 or not entry.first)
         return claim > entry.claim and entry.claimable(ended.accepted_at, self._window_ms, ended.redrive)
 
     def _settle(self, entry: Entry | None, record: Record, ended: Ended, claim: Claim) -> Entry:
         cost, price_version = self._bill(record, ended)
-        held = entry if entry and entry.claim == claim else self._entry_of(record, ended, claim).after(entry)
         answer = Answer(
             outcome=ended.outcome,
             status=ended.status,
@@ -104,10 +108,15 @@ class Settle:
             rate_limits=ended.rate_limits,
             fallback_from=ended.fallback_from,
             fallback_reason=ended.fallback_reason,
+            escalated=ended.escalated,
         )
+        held = self._held(entry, record, ended, claim)
         return held._replace(answer=answer, callers=(), body=record.value or _explain(ended))
 
-    def _entry_of(self, record: Record, ended: Ended, claim: Claim) -> Entry:
+    def _held(self, entry: Entry | None, record: Record, ended: Ended | Escalated, claim: Claim) -> Entry:
+        return entry if entry and entry.claim == claim else self._entry_of(record, ended, claim).after(entry)
+
+    def _entry_of(self, record: Record, ended: Ended | Escalated, claim: Claim) -> Entry:
         """The claim as the completion's own headers tell it: the entry may be gone, or older."""
         try:
             reply_to = self._replies.address_of(record)
@@ -119,71 +128,25 @@ class Settle:
 
     def _bill(self, record: Record, ended: Ended) -> tuple[int, str]:
         """Nano-dollars, and the price table's version; none when the model has no price."""
-        price = self._prices.find(ended.model, ended.model_version, record.timestamp)
-        if price is None:
-            return 0, ""
-        if not ended.outcome.billed:
-            return 0, self._prices.version
-        cost = price.cost(ended.prompt_tokens, ended.cached_tokens, ended.completion_tokens)
-        return cost, self._prices.version
+        cost, version = list_price(self._prices, ended, record.timestamp)
+        return cost if ended.outcome.billed else 0, version
 
     def _publish(self, entry: Entry, record: Record, key: RequestKey, ended: Ended) -> list[Output]:
         answer = entry.answer
         assert answer is not None, "only a settled entry is published"
-        usage = _usage(record, key, ended, cost_nano=answer.cost_nano, price_version=answer.price_version)
+        usage = usage_of(record, key, ended, answer.cost_nano, answer.price_version)
         frames = self._replies.answer(key.encode(), entry, entry.addresses)
         return [*frames, self._usage(usage)]
 
-    def _waste(self, record: Record, key: RequestKey, ended: Ended) -> list[Output]:
+    def _waste(self, record: Record, key: RequestKey, ended: Ended | Escalated) -> list[Output]:
         """A run that came too late is counted, unbilled; that also releases what it has reserved. What the meter turned
         away never ran and holds nothing."""
         if ended.outcome is Outcome.REJECTED and not ended.reserved_tokens:
             return []
-        return [self._usage(_usage(record, key, ended, kind=UsageKind.WASTE))]
+        return [self._usage(waste_of(record, key, ended))]
 
     def _usage(self, usage: UsageEvent) -> Output:
         return Output(self._topics.usage, usage.tenant.encode(), usage.model_dump_json().encode(), [])
-
-
-def _usage(
-    record: Record,
-    key: RequestKey,
-    ended: Ended,
-    *,
-    kind: UsageKind = UsageKind.USAGE,
-    cost_nano: int = 0,
-    price_version: str = "",
-) -> UsageEvent:
-    same = {name: getattr(ended, name) for name in _SAME}
-    return UsageEvent(
-        **same,
-        event_id=event_id(str(key.encode(), "ascii"), ended.claim, record.position if kind is UsageKind.WASTE else ""),
-        event_time=record.timestamp,
-        kind=kind,
-        tenant=key.tenant,
-        idempotency_key=key.idempotency_key,
-        tags=_tags(ended.tags),
-        streamed=ended.stream,
-        price_version=price_version,
-        cost_nano=cost_nano,
-        trace_id=_trace_id(ended.traceparent),
-    )
-
-
-_SAME = [name for name in UsageEvent.model_fields if name in Ended.model_fields and name not in ("tenant", "tags")]
-
-
-def _tags(text: str) -> dict[str, str]:
-    try:
-        return parse_tags(text)
-    except InvalidRequest:  # dedupe lets none through; a worker's slip mustn't cost the answer
-        return {}
-
-
-def _trace_id(traceparent: str) -> str:
-    """W3C: version-trace_id-parent_id-flags."""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) >= 4 else ""
 
 
 def _explain(ended: Ended) -> bytes:

@@ -55,6 +55,8 @@ class Tally:
             return
         tenant.settled = record.offset
         ended(event)
+        if event.kind is UsageKind.ESCALATED:
+            return  # the reservation is for the attempt that follows as well
         key = ReservationKey(event.tenant, event.accepted_at, event.claim)
         held = book.reservation(key)
         if held is None:  # settle publishes again after a crash; or it was turned away, and never had one

@@ -10,18 +10,22 @@ from typing import Any
 
 import httpx
 import orjson
+import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_any
 
 from contracts.catalogue import ModelSpec
-from contracts.errors import UpstreamFailed
+from contracts.envelope import Operation
+from contracts.errors import InvalidRequest, UpstreamFailed
 from contracts.settings import EngineName, Settings
 from inference.engine import Finish, Job, Load, Prefix, Step
 from inference.engines.openai_errors import TooLate, TryAgain, explain, refuse, wait_before_retry
 from inference.engines.sse import sse_data
 
+log = structlog.get_logger()
 Chunk = dict[str, Any]  # one chunk of an OpenAI stream
 
 _PATHS = {"chat": "chat/completions", "text_completion": "completions"}
+_LOGPROBS: dict[Operation, dict[str, Any]] = {"chat": {"logprobs": True}, "text_completion": {"logprobs": 1}}
 _CONNECT_SECONDS = 10.0
 _OURS = ("model", "stream", "stream_options", "metadata")  # set here, or meant for Millrace's ledger
 
@@ -34,6 +38,7 @@ class OpenAIEngine:
         self._source = spec.source or model
         self._attempts = settings.openai_attempts
         self._continues = settings.openai_continues
+        self._tells_logprobs = True  # until it refuses them
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         self._client = httpx.AsyncClient(
             base_url=settings.openai_base_url,
@@ -88,8 +93,19 @@ class OpenAIEngine:
             await stream.close()
 
     async def _attempt(self, job: Job) -> "_Stream":
-        """Raises TryAgain, or what the upstream's refusal means."""
-        request = self._client.build_request("POST", _PATHS[job.operation], json=self._body(job))
+        """Raises TryAgain, or what the upstream's refusal means. Not every upstream has log-probabilities."""
+        if not (job.weighed and self._tells_logprobs and not wants_logprobs(job)):
+            return await self._ask(job, self._body(job))
+        try:
+            return await self._ask(job, self._body(job) | _LOGPROBS[job.operation])
+        except InvalidRequest:
+            stream = await self._ask(job, self._body(job))
+            self._tells_logprobs = False
+            log.warning("The upstream gives no log-probabilities: answers are weighed without.", model=self._source)
+            return stream
+
+    async def _ask(self, job: Job, body: dict[str, Any]) -> "_Stream":
+        request = self._client.build_request("POST", _PATHS[job.operation], json=body)
         try:
             stream = _Stream(await self._client.send(request, stream=True))
         except httpx.TransportError as error:
@@ -176,6 +192,18 @@ async def _chunks(response: httpx.Response) -> AsyncGenerator[Chunk, None]:
         raise httpx.RemoteProtocolError("no [DONE]")
 
 
+def wants_logprobs(job: Job) -> bool:
+    """Whether its client is shown them. A text completion asks for none of the rivals by 0."""
+    asked = job.body.get("logprobs")
+    return bool(asked) if job.operation == "chat" else asked is not None
+
+
+def _token_logprobs(logprobs: dict[str, Any]) -> list[float]:
+    """From a choice's `logprobs`, of either operation."""
+    found = logprobs.get("token_logprobs") or [token.get("logprob") for token in logprobs.get("content") or ()]
+    return [float(value) for value in found if isinstance(value, int | float)]
+
+
 def _has_token(chunk: Chunk) -> bool:
     """The first chunk of a chat only names the role; it comes before the upstream has computed anything."""
     choice = (chunk.get("choices") or [{}])[0]
@@ -187,6 +215,8 @@ class _Reading:
 
     def __init__(self, job: Job, source: str) -> None:
         self._chat = job.operation == "chat"
+        self._shows_logprobs = wants_logprobs(job)
+        self._weighed = job.weighed
         self._prompt_estimate = job.prompt_estimate
         self._source = source
         self._begun = job.prefix.tokens if job.prefix else 0
@@ -209,7 +239,14 @@ class _Reading:
             return None
         counted = (chunk.get("usage") or {}).get("completion_tokens") or self._tokens + 1
         tokens, self._tokens = counted - self._tokens, counted
-        return Step(text, tokens, extra=extra or None, logprobs=choice.get("logprobs"))
+        logprobs = choice.get("logprobs")
+        return Step(
+            text,
+            tokens,
+            extra=extra or None,
+            logprobs=logprobs if self._shows_logprobs else None,
+            token_logprobs=_token_logprobs(logprobs) if self._weighed and logprobs else (),
+        )
 
     def last(self) -> Step:
         if not self._reason:

@@ -17,6 +17,7 @@ from contracts.settings import EngineName, Settings
 from inference.engine import CANCELLED, ContextLengthExceeded, EngineOverloaded, Finish, Job, Load, Step, check_context
 from inference.engines.prefix_cache import PrefixCache
 from inference.engines.synthetic_batch import Batch, Sequence
+from inference.engines.synthetic_logprobs import logprobs_of
 from inference.engines.synthetic_text import Script, prompt_text, write_script
 
 _MAX_LAG_SECONDS = 0.05  # how far its clock may run behind on a busy machine before the lost time stays lost
@@ -70,6 +71,7 @@ class SyntheticEngine:
         if fault == "overload":
             raise EngineOverloaded("The engine is overloaded, as the request's metadata.synthetic_fault asked.")
         sequence = None if self._instant else self._enter(job, finish)
+        logprobs = logprobs_of(job, self._mean_logprob(job), len(script.words)) if job.weighed else ()
         total, sent = len(script.words), _begun(job)
         begun = sent
         fresh = finish.prompt_tokens - finish.cached_tokens + begun
@@ -83,8 +85,9 @@ class SyntheticEngine:
                 last = produced == total
                 if fault and (sent or last):
                     await _break(fault)
-                text = script.text(sent, produced)
-                yield Step(text, produced - sent, finish if last else None, fresh_tokens=fresh)
+                text, end = script.text(sent, produced), finish if last else None
+                sure = logprobs[sent:produced]
+                yield Step(text, produced - sent, end, fresh_tokens=fresh, token_logprobs=sure)
                 if last:
                     return
                 sent = produced
@@ -105,6 +108,10 @@ class SyntheticEngine:
         prompt = prompt_text(job.operation, job.body).encode()
         cached = min(self._cache.match_and_insert(prompt), prompt_tokens - 1)
         return script, Finish(script.reason, prompt_tokens, len(script.words), cached)
+
+    def _mean_logprob(self, job: Job) -> float:
+        asked = (job.body.get("metadata") or {}).get("synthetic_logprob") if self._faults else None
+        return self._spec.synthetic.mean_logprob if asked is None else float(asked)
 
     def _enter(self, job: Job, finish: Finish) -> Sequence:
         begun = _begun(job)

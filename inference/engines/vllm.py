@@ -25,6 +25,8 @@ from inference.engines.vllm_request import (
     prefix_tokens,
     render_prompt,
     sampling_params,
+    token_logprobs,
+    wants_logprobs,
 )
 
 _ENDS = {"stop", "length"}  # any other finish_reason means that vLLM gave up
@@ -124,9 +126,10 @@ class VllmEngine:
                         completion.text,
                         len(completion.token_ids),
                         _finish(output, len(tokens), produced) if output.finished else None,
-                        logprobs=completion_logprobs(completion, params.logprobs or 0),
+                        logprobs=completion_logprobs(completion, params.logprobs or 0) if wants_logprobs(job) else None,
                         token_ids=completion.token_ids,
                         fresh_tokens=len(tokens) + len(begun) - (output.num_cached_tokens or 0),
+                        token_logprobs=token_logprobs(completion) if job.weighed else (),
                     )
         except EngineDeadError as error:
             raise EngineDied("vLLM's engine process is gone.") from error

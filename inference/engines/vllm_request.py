@@ -109,6 +109,17 @@ def completion_logprobs(completion: Any, count: int) -> dict[str, Any] | None:
     return {"content": [_with_rivals(candidates[token], candidates.values(), count) for token, candidates in chosen]}
 
 
+def token_logprobs(completion: Any) -> list[float]:
+    """Of this step's tokens."""
+    found = completion.logprobs or ()
+    return [candidates[token].logprob for token, candidates in zip(completion.token_ids, found, strict=False)]
+
+
+def wants_logprobs(job: Job) -> bool:
+    """Whether its client is shown them."""
+    return bool(job.body.get("logprobs"))
+
+
 def _with_rivals(chosen: Any, candidates: Iterable[Any], count: int) -> dict[str, Any]:
     best = sorted(candidates, key=lambda candidate: candidate.rank)[:count]
     return _logprob(chosen) | {"top_logprobs": [_logprob(candidate) for candidate in best]}
@@ -120,8 +131,8 @@ def _logprob(value: Any) -> dict[str, Any]:
 
 
 def _wanted_logprobs(job: Job) -> int | None:
-    if not job.body.get("logprobs"):
-        return None
+    if not wants_logprobs(job):
+        return 0 if job.weighed else None
     if job.operation == "text_completion":
         raise InvalidRequest("This model's engine gives logprobs for chats only.", param="logprobs")
     return int(job.body.get("top_logprobs") or 0)

@@ -34,6 +34,10 @@ class Need(NamedTuple):
     nano: int  # nano-dollars
     requests: int = 1
 
+    def or_more(self, other: "Need") -> "Need":
+        """Enough for the one as well as for the other."""
+        return Need(*map(max, self, other))
+
 
 class Settlement(NamedTuple):
     """A request that was let through, and is over. Times are UTC ms."""

@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from contracts.catalogue import load_catalogue
-from contracts.completion import Completion
+from contracts.completion import Execution
 from contracts.errors import StackError
 from contracts.frames import Frame, FrameKind
 from contracts.settings import Settings
@@ -84,7 +84,7 @@ async def _from_kafka(settings: Settings, heard: Heard) -> Evidence:
     requests = await read_all(bootstrap, topics.requests)
     evidence.accepted = {record.key.decode() for record in requests if record.value}  # others ask about one
     for record in await read_all(bootstrap, topics.completions):
-        ended = Completion.from_headers(record.headers)
+        ended = Execution.from_headers(record.headers)
         evidence.runs[record.key.decode()].append(Run(_claim(record), ended.run, ended.completion_tokens))
     for record in await read_all(bootstrap, topics.responses):
         _take_frame(evidence, record)

@@ -169,8 +169,26 @@ def _rules() -> list[Rule]:
 
 def test_the_policy_of_the_docs_is_one() -> None:
     page = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
-    [text] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    text, _fallback, cascade = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert len(parse_toml(text, "routing.md", Catalogue).rules) == 3
+    models, _, _ = text.partition("[[rules]]")
+    assert parse_toml(models + cascade, "routing.md", Catalogue).rules[0].cascade
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ('model = "huge"', "names the model 'huge'"),
+        ('model = "small"', "leads to the model that has answered"),
+        ('model = "large", mean_logprob = 0.5', "mean_logprob"),
+        ('model = "large", on = ["bored"]', "cascade"),
+    ],
+)
+def test_a_cascade_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -> None:
+    rule = f'name = "r"\nmodel = "small"\ncascade = {{ {wrong} }}\n'
+    text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
+    with pytest.raises(ConfigError, match=f"line 7.*{why}"):
+        parse_toml(text, "routes.toml", Catalogue)
 
 
 def test_a_line_is_found_by_its_tables_number() -> None:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from contracts.completion import Completion
+from contracts.completion import ESCALATED, Completion, Escalation
 from contracts.control import Control, ControlType
 from contracts.envelope import Lane
 from contracts.frames import Frame
@@ -35,7 +35,7 @@ class Outcome:
     """A completions record, read."""
 
     record: ConsumerRecord
-    completion: Completion
+    completion: Completion | Escalation
     body: dict[str, Any]
 
     @property
@@ -142,8 +142,9 @@ async def open_bench(settings: Settings, *, frames: bool = True) -> AsyncIterato
 async def _read(consumer: AIOKafkaConsumer, topics: Topics, log: Log) -> None:
     async for record in consumer:
         if record.topic == topics.completions:
-            body = orjson.loads(record.value)
-            log.completions.append(Outcome(record, Completion.from_headers(record.headers), body))
+            escalated = dict(record.headers)["outcome"] == ESCALATED.encode()
+            ended = (Escalation if escalated else Completion).from_headers(record.headers)
+            log.completions.append(Outcome(record, ended, orjson.loads(record.value)))
         elif record.topic == topics.dead_letters:
             log.dead_letters.append(record)
         else:

@@ -4,7 +4,7 @@ from itertools import count
 
 import orjson
 
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation
 from contracts.control import ControlType
 from contracts.envelope import RequestType
 from contracts.headers import RawHeaders
@@ -96,6 +96,23 @@ def finish(
     answer = {"id": run} if succeeded else {"error": {"message": run}}
     headers = [*work.headers, *ended.to_headers()]
     return world.produce(Output(world.topics.completions, work.key, orjson.dumps(answer), headers))
+
+
+def escalate(world: World, work: Produced, *, run: str | None = None) -> Produced:
+    """A worker finds that its answer doesn't stand."""
+    ended = Escalation(
+        run=run or f"run-{next(_numbers)}",
+        worker="w1",
+        engine="test",
+        model_version="2.5",
+        prompt_tokens=7,
+        completion_tokens=3,
+        started_at=world.now,
+        finished_at=world.now,
+        escalated="unsure",
+    )
+    headers = [*work.headers, *ended.to_headers()]
+    return world.produce(Output(world.topics.completions, work.key, work.value, headers))
 
 
 def work_records(world: World) -> list[Produced]:

@@ -6,6 +6,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.catalogue import Catalogue, load_catalogue
 from contracts.duplicate import Duplicate
 from contracts.envelope import RequestType
 from contracts.limits import Limit
@@ -35,10 +36,12 @@ class Story:
     """Time stands still, so what an account holds is what was reserved or used, to the token."""
 
     steps = 120
+    bodies = BODIES
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, catalogue: Catalogue | None = None) -> None:
         self.random = Random(seed)
-        self.world = World(Settings(request_partitions=2, tenant_partitions=1, tokens_per_minute=LIMIT))
+        settings = Settings(request_partitions=2, tenant_partitions=1, tokens_per_minute=LIMIT)
+        self.world = World(settings, catalogue=catalogue or load_catalogue())
         self._limit(LIMIT)
         self.asked: list[Produced] = []
         self.beats = 0
@@ -51,7 +54,7 @@ class Story:
         self._end()
 
     def _post(self) -> None:
-        key, value = self.random.choice(KEYS), self.random.choice(BODIES)
+        key, value = self.random.choice(KEYS), self.random.choice(self.bodies)
         headers = [("caller", self.random.choice(CALLERS).encode()), ("user", b"ann")]
         if self.random.random() < 0.3:
             headers.append(("deadline", str(self.world.now + 2000).encode()))
@@ -213,8 +216,8 @@ class Story:
         assert (day_nano, month_nano) == (nano, nano)
         stored = table.get(account_key("acme", Whose(user="ann")))
         assert (Account.decode(stored).used[1] if stored else 0) == tokens
-        counted = table.get(history_key("acme", "small"))
-        assert (_totals(History.decode(counted)) if counted else (0, 0, 0)) == (len(billed), tokens, nano)
+        counted = [_totals(table.get(history_key("acme", model))) for model in ("small", "large")]
+        assert tuple(map(sum, zip(*counted, strict=True))) == (len(billed), tokens, nano)
 
 
 def _answers(frame: Produced, asked: Produced) -> bool:
@@ -226,7 +229,8 @@ def _answers(frame: Produced, asked: Produced) -> bool:
     return alone == text(asked, "ce_id") if alone else frame.order > asked.order
 
 
-def _totals(history: History) -> tuple[int, int, int]:
+def _totals(stored: bytes | None) -> tuple[int, int, int]:
+    history = History.decode(stored) if stored else History()
     return history.requests, history.prompt + history.completion, history.cost_nano
 
 

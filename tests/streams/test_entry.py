@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from contracts.envelope import Claim
 from contracts.outcomes import Outcome
-from streams.entry import MAX_WAITERS, Answer, Entry
+from streams.entry import MAX_WAITERS, Answer, Entry, First
 
 NUMBER = st.integers(0, 2**53)
 CLAIM = st.builds(Claim, st.integers(0, 99), NUMBER)
@@ -37,6 +37,7 @@ PLAIN = st.builds(
     answer=st.none() | ANSWER,
     body=st.binary(max_size=64),
     previous=st.none(),
+    first=st.none() | st.builds(First, st.text(max_size=9), NUMBER, st.text(max_size=9)),
 )
 ENTRY = st.builds(lambda entry, previous: entry._replace(previous=previous), PLAIN, st.none() | PLAIN)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Catalogue, load_catalogue
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -98,6 +98,7 @@ class World:
     committed: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     in_flight: list[InFlight] = field(default_factory=list)
     produced: int = 0
+    catalogue: Catalogue = field(default_factory=load_catalogue)
 
     def __post_init__(self) -> None:
         self.topics = Topics.of(self.settings)
@@ -106,7 +107,7 @@ class World:
         self.house = House(
             self.settings,
             self.topics,
-            load_catalogue(),
+            self.catalogue,
             load_prices(),
             self.policy,
             surroundings=self.surroundings,
