@@ -2,6 +2,8 @@
 
 import errno
 import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import islice
 
 import psutil
@@ -19,11 +21,15 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def ports_from(first: int, count: int, host: str = "127.0.0.1") -> list[int]:
-    """So many that are free at this moment, from `first` up; any when that is 0."""
-    if not first:
-        return [free_port(host) for _ in range(count)]
-    return list(islice((port for port in range(first, _LAST_PORT) if can_bind(host, port)), count))
+def ports_from(first: int, count: int, host: str, taken: Iterable[int] = ()) -> list[int]:
+    """So many that are free at this moment, from `first` up, but for those that others will take; any when it is 0."""
+    if first:
+        free = (port for port in range(first, _LAST_PORT) if can_bind(host, port))
+        return list(islice((port for port in free if port not in {*taken}), count))
+    with ExitStack() as held:  # else the same one could come twice
+        sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count + len([*taken]))]
+        ports = [sock.getsockname()[1] for sock in sockets]
+    return [port for port in ports if port not in {*taken}][:count]
 
 
 def can_bind(host: str, port: int) -> bool:

@@ -94,7 +94,7 @@ def make_plan(
     services = load(Settings)
     data_dir = stack.data_dir.absolute()
     kafka_port = stack.kafka_port or free_port()
-    overrides = {
+    overrides: dict[str, Any] = {
         "kafka_bootstrap_servers": f"{HOST}:{kafka_port}",
         "kafka_security_protocol": "PLAINTEXT",
         "replication_factor": 1,
@@ -110,12 +110,13 @@ def make_plan(
         "metrics_port": 0,
     }
     plan = StackPlan(stack, data_dir, kafka_port, overrides, workers)
-    return replace(plan, metrics=_metrics_addresses(services, plan.service_names()))
+    taken = [kafka_port, *(value for name, value in overrides.items() if name.endswith("_port"))]
+    return replace(plan, metrics=_metrics_addresses(services, plan.service_names(), taken))
 
 
-def _metrics_addresses(services: Settings, names: list[str]) -> dict[str, str]:
+def _metrics_addresses(services: Settings, names: list[str], taken: list[int]) -> dict[str, str]:
     host = HOST if services.metrics_host == "0.0.0.0" else services.metrics_host  # noqa: S104
-    ports = ports_from(services.metrics_port, len(names), host)
+    ports = ports_from(services.metrics_port, len(names), host, taken)
     return {name: f"{host}:{port}" for name, port in zip(names, ports, strict=True)}
 
 

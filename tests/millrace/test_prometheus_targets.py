@@ -26,9 +26,17 @@ def test_each_process_is_a_group_with_its_labels(tmp_path: Path) -> None:
 def test_ports_are_counted_up_past_those_that_are_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        first, second = ports_from(taken, 2)
+        first, second = ports_from(taken, 2, "127.0.0.1")
+        others = ports_from(taken, 2, "127.0.0.1", [first])
     assert taken < first < second
-    assert all(ports_from(0, 3))
+    assert taken not in others
+    assert first not in others
+
+
+def test_any_ports_are_different_ones() -> None:
+    ports = ports_from(0, 200, "127.0.0.1")
+    assert len(set(ports)) == 200
+    assert not set(ports) & set(ports_from(0, 200, "127.0.0.1", ports))
 
 
 def test_every_process_of_the_stack_has_a_port_of_its_own(tmp_path: Path) -> None:

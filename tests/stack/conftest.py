@@ -1,6 +1,7 @@
 """One running stack for the tests of the whole: real Kafka, real services, two workers, the synthetic engine."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ async def data_dir(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: Kafk
     folder = tmp_path_factory.mktemp("stack")
     environment = {"MILLRACE_KAFKA_PORT": 0, "MILLRACE_ANALYTICS_PORT": 0, "MILLRACE_DASHBOARD_PORT": 0}
     environment |= {"MILLRACE_SYNTHETIC_FAULTS": True}
+    environment |= {"MILLRACE_METRICS_PORT": 20_000 + os.getpid() % 1500 * 8}  # no other stack of a test begins there
     environment |= {"MILLRACE_INGRESS_RETURN_SECONDS": 60}  # whose connection was cut finds its request, on any machine
     environment |= {"MILLRACE_GPU_HOUR_DOLLARS": "3.60", "MILLRACE_ENGINE_TIME_SECONDS": 1}
     command = await Command.start(
