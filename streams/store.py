@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from contracts.errors import StackError
 from streams.errors import StoreFailed
@@ -19,6 +19,7 @@ from streams.state import OWN
 _CACHE_BYTES = 64 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
 _BLOOM_BITS = 10
+_METADATA_BYTES = 4096
 _FORMAT = "v2"
 _GONE = (4096, 2048, 0.5)  # of so many rows in a file, so many deleted ones: worth a compaction
 
@@ -179,7 +180,12 @@ def _open(path: Path) -> Rdict:
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(_CACHE_BYTES))  # RocksDB's own default is 2 GiB
     blocks.set_bloom_filter(_BLOOM_BITS, block_based=False)  # most keys that are looked up are new
+    # An index in one piece is as large as a shard of the cache: it would be read, and uncompressed, at every look-up.
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_metadata_block_size(_METADATA_BYTES)
     blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
