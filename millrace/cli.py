@@ -13,6 +13,7 @@ from contracts.errors import MillraceError
 from millrace.commands import (
     cost,
     credit,
+    dashboard,
     demo,
     dlq,
     export,
@@ -53,6 +54,7 @@ app.command()(request.request)
 app.command()(reconcile.reconcile)
 app.command()(rebuild.rebuild)
 app.command()(sql.sql)
+app.command()(dashboard.dashboard)
 app.command()(topics.topics)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")

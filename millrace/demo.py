@@ -7,11 +7,17 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from aiokafka import AIOKafkaProducer
+
 from contracts.errors import StackError
+from contracts.kafka import producer_options
 from contracts.settings import Settings
+from contracts.topics import Topics
 from millrace.kafka_config import HOST
-from millrace.load_settings import load_stack_settings
+from millrace.keys import OPERATOR_TENANT, create_key
+from millrace.load_settings import load_connected_settings, load_stack_settings
 from millrace.ports import free_port, is_open
+from millrace.stack_file import running_stack
 
 SAMPLE = "samples/azure_llm_2023_conv_1000.csv"
 SPEED = 10
@@ -31,6 +37,7 @@ async def demo(data_dir: Path | None, *, keep: bool) -> int:
         )
         status = await load.wait()
         if keep and status == 0:
+            print(await _dashboard(data_dir), flush=True)  # noqa: T201
             print("The stack runs on; Ctrl-C stops it.", flush=True)  # noqa: T201
             await stack.wait()
     finally:
@@ -38,6 +45,16 @@ async def demo(data_dir: Path | None, *, keep: bool) -> int:
             stack.send_signal(signal.SIGTERM)
         await stack.wait()
     return status
+
+
+async def _dashboard(data_dir: Path | None) -> str:
+    """The address that opens it, with a key of its own; and a dead letter, so that there is one to look at."""
+    settings = load_connected_settings(data_dir)
+    url = running_stack(load_stack_settings(data_dir).data_dir).dashboard_url
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        await producer.send_and_wait(Topics.of(settings).requests, b"this is no request", key=b"demo:dead-letter")
+    key = (await create_key(settings, OPERATOR_TENANT, operator=True)).secret
+    return f"dashboard {url}/#key={key}" if url else "The dashboard is off: MILLRACE_DASHBOARD."
 
 
 def _millrace(*arguments: str) -> list[str]:

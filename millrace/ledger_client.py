@@ -28,7 +28,7 @@ class LedgerError(MillraceError):
 def ledger(data_dir: Path | None) -> Iterator[Client]:
     """A client within the ledger's database. Raises StackError when nothing answers, LedgerError on a failed query."""
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # its errors are told below
-    settings = _address(load(Settings), data_dir)
+    settings = ledger_address(load(Settings), data_dir)
     try:
         client = connect(settings, {"readonly": "1"})
     except ClickHouseError as error:
@@ -42,7 +42,8 @@ def ledger(data_dir: Path | None) -> Iterator[Client]:
         client.close()
 
 
-def _address(settings: Settings, data_dir: Path | None) -> Settings:
+def ledger_address(settings: Settings, data_dir: Path | None) -> Settings:
+    """With the ClickHouse to ask: the one that is named, or the running stack's query port. Raises StackError."""
     if settings.clickhouse_url:
         return settings
     stack = running_stack(load_stack_settings(data_dir).data_dir)

@@ -22,6 +22,7 @@ from contracts.topics import LANES, Topics, all_topics
 
 _HISTORY_SECONDS, _STEP_SECONDS = 300, 15
 _FRESH_MS = 3000
+_SOONEST_SECONDS = 1.0  # between two points of the history: over less, a rate is noise
 _LOOKS = 16  # that rates, and standing still, are told from
 _STALE_SECONDS = 30.0  # nobody watched for so long: the history is asked of Kafka anew
 
@@ -97,7 +98,8 @@ class Flow:
         if not self._past or moment.at - self._past[-1][0] > _STALE_SECONDS:
             self._moments.clear()
             self._past = deque(await self._kafka.past(_before(int(moment.at))), maxlen=self._past.maxlen)
-        self._past.append((moment.at, moment.ends))
+        if not self._past or moment.at - self._past[-1][0] >= _SOONEST_SECONDS:
+            self._past.append((moment.at, moment.ends))
         self._moments.append(moment)
         return moment
 

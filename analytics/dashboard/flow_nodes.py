@@ -131,7 +131,7 @@ def _dead_letters(pace: Pace, topic: str) -> dict[str, Any]:
 def _node(id_: str, load: Load, *, p99_ms: float | None = None, ended: tuple[Any, ...] | None = None) -> dict[str, Any]:
     """`ended`: how requests ended in the last minute, and the names of those ends that are errors here."""
     errors, share = _errors(*ended) if ended else (None, 0.0)
-    tone, why = _tone(load, share)
+    tone, why = _tone(load, share, "refused" if id_ == "meter" else "failed")
     return {
         "id": id_,
         "rate": load.rate,
@@ -153,12 +153,12 @@ def _errors(figures: Mapping[str, Any], *names: str) -> tuple[int | None, float]
     return errors, round(errors / figures["ended"], 4) if figures["ended"] else 0.0
 
 
-def _tone(load: Load, share: float) -> tuple[str, str]:
+def _tone(load: Load, share: float, ended: str) -> tuple[str, str]:
     waiting = load.waits and (load.lag or 0) > _FEW
     behind = (load.behind or 0.0) if waiting else 0.0
     for errors, wait, tone in ((_BAD_SHARE, _BAD_SECONDS, "bad"), (_WARN_SHARE, _WARN_SECONDS, "warn")):
         if share >= errors:
-            return tone, f"{share:.0%} of the last minute's requests failed here"
+            return tone, f"{share:.0%} of the last minute's requests {ended}"
         if waiting and load.stuck:
             return "bad", "work waits and nothing moves"
         if behind >= wait:

@@ -15,7 +15,7 @@ _STEPS = (
     ("started", "Started on the engine", "started_at"),
     ("first_token", "First token", "first_token_at"),
     ("finished", "Finished", "finished_at"),
-    ("billed", "Outcome recorded, billed", "event_time"),
+    ("billed", "Recorded and billed", "event_time"),
     ("stored", "In the ledger", "inserted_at"),
 )
 _RUNS = ("usage", "waste", "escalated")
@@ -57,7 +57,7 @@ def _note(step: str, row: Row) -> str:
         "started": f"{row['engine']} on {row['worker']}" if row["worker"] else "",
         "first_token": f"{row['prompt_tokens']:,} prompt tokens, {row['cached_tokens']:,} cached",
         "finished": f"{row['finish_reason'] or row['outcome']}, {row['completion_tokens']:,} tokens",
-        "billed": f"price version {row['price_version']}" if row["price_version"] else "not billed",
+        "billed": f"price version {row['price_version']}" if row["cost_nano"] else "not billed",
         "stored": f"{row['topic']} {row['partition']}.{row['offset']}",
     }
     return notes[step]

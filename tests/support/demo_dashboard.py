@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from analytics.dashboard.desk import LetterLine, Redriven
+from analytics.dashboard.desk import Desk, LetterLine, Redriven
 from analytics.dashboard.service import dashboard, hear
 from contracts.api_keys import ApiKey, hash_api_key
 from contracts.catalogue import Catalogue, load_catalogue
@@ -65,14 +65,14 @@ class DemoDesk:
 
 
 @asynccontextmanager
-async def serving_demo(settings: Settings) -> AsyncIterator[str]:
+async def serving_demo(settings: Settings, desk: Desk | None = None, ring: KeyRing | None = None) -> AsyncIterator[str]:
     """Gives its address. The embedded engine's folder must be open in this process already."""
-    ring = KeyRing()
+    ring = ring or KeyRing()
     keys = {OPERATOR: ApiKey(id="mk_op", tenant="ops", operator=True, created_at=0)}
     keys |= {ACME: ApiKey(id="mk_acme", tenant="acme", created_at=0)}
     hear(ring, [(hash_api_key(secret), key.model_dump_json().encode()) for secret, key in keys.items()])
     nowhere = {"dashboard_port": 0, "kafka_bootstrap_servers": "127.0.0.1:1"}
-    async with dashboard(settings.model_copy(update=nowhere), ring, DemoDesk()) as port:
+    async with dashboard(settings.model_copy(update=nowhere), ring, desk or DemoDesk()) as port:
         yield f"http://127.0.0.1:{port}"
 
 

@@ -139,8 +139,9 @@ function drawNav(current, query) {
 
 function drawToolbar(mine, view) {
   const tools = [];
-  if (session.operator && view.tenants !== false) tools.push(tenantPicker(mine));
-  if (view.period) {
+  const wants = (asked) => (typeof asked === "function" ? asked(mine) : asked);
+  if (session.operator && wants(view.tenants) !== false) tools.push(tenantPicker(mine));
+  if (wants(view.period)) {
     const fallback = mine.period ?? DEFAULT_PERIOD;
     const current = mine.query.get("since") ?? fallback;
     const options = PERIODS.map((value) => ({ value, label: value }));

@@ -5,9 +5,10 @@ import { exact } from "./format.js";
 
 /**
  * `columns`: {key, label, format(value, row), numeric, bar, href(row), fold}. `onRow(row)` makes rows clickable, by the
- * keyboard through the first cell. `limit` cuts long lists and says so.
+ * keyboard through the first cell. `limit` cuts long lists and says so. `stack`: on a phone a row is a block of its cells,
+ * without those of `minor` columns.
  */
-export function table(columns, rows, { caption, onRow, limit = 500, dense = false } = {}) {
+export function table(columns, rows, { caption, onRow, limit = 500, dense = false, stack = false } = {}) {
   const shown = rows.slice(0, limit);
   const most = Object.fromEntries(
     columns.filter((column) => column.bar).map((column) => [column.key, Math.max(...shown.map((row) => row[column.key] ?? 0), 0)]),
@@ -23,7 +24,7 @@ export function table(columns, rows, { caption, onRow, limit = 500, dense = fals
   );
   const rest = rows.length - shown.length;
   const more = rest > 0 ? h("p.note", `${exact(rest)} more: the download has all.`) : null;
-  return h("div.table-frame", { tabIndex: 0, role: "region", "aria-label": caption ?? "Table" }, element, more);
+  return h(stack ? "div.table-frame.stack" : "div.table-frame", { tabIndex: 0, role: "region", "aria-label": caption ?? "Table" }, element, more);
 }
 
 function line(columns, row, most, onRow, linked) {
@@ -49,5 +50,5 @@ function button(content, onclick) {
 }
 
 function kind(column) {
-  return [column.numeric ? "num" : "", column.bar ? "has-bar" : "", column.fold ? "fold" : ""].filter(Boolean).join(" ");
+  return [column.numeric ? "num" : "", column.bar ? "has-bar" : "", column.fold ? "fold" : "", column.minor ? "minor" : ""].filter(Boolean).join(" ");
 }

@@ -5,7 +5,7 @@ import { badge, confirm, dialog, empty, format, h, panel, post, segmented, table
 export default {
   title: "Dead letters",
   css: true,
-  period: true,
+  period: "30d",
   mount(page) {
     const handled = page.query.get("handled") === "yes" ? "yes" : "no";
     const chosen = new Set();
@@ -48,10 +48,10 @@ export default {
         { key: "key", label: "Key", format: (key) => h("span.mono.key", key || "none") },
         { key: "topic", label: "From", format: (topic, row) => (topic ? `${topic} ${row.partition}.${row.offset}` : "–") },
         { key: "attempts", label: "Tries", numeric: true },
-        { key: "handled", label: "Done", format: (value) => (value ? badge(value, value === "redriven" ? "good" : "") : "–") },
+        { key: "handled", label: "Done", minor: handled === "no", format: (value) => (value ? badge(value, value === "redriven" ? "good" : "") : "–") },
         { key: "bytes", label: "", format: (_, row) => h("button.quiet", { type: "button", "aria-label": `Inspect ${row.id}`, onclick: () => inspect(row) }, "Inspect") },
       ];
-      return table(columns, rows, { caption: "Dead letters" });
+      return table(columns, rows, { caption: "Dead letters", stack: true });
     }
 
     function box(id) {

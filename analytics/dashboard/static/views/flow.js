@@ -79,7 +79,7 @@ function headline(seen) {
     stat("In flight", known.length ? format.exact(known.reduce((sum, lag) => sum + lag, 0)) : "–", { sub: "between the log's topics" }),
     stat("First token, p99", format.ms(seen.ttft_p99_ms), { sub: "last minute" }),
     stat("Tokens out", format.rate((seen.completion_tokens ?? 0) / seen.window_seconds), { sub: "last minute" }),
-    stat("Failed", format.exact(errors), { sub: "last minute", tone: errors ? "bad" : "" }),
+    stat("Failed", format.exact(errors), { sub: `last minute; ${format.exact(seen.ended?.rejected ?? 0)} refused`, tone: errors ? "bad" : "" }),
   ];
 }
 
@@ -148,8 +148,7 @@ function workersNode(shown, model) {
 function fill(parts, node, history) {
   if (!parts) return;
   parts.element.dataset.tone = node.tone;
-  parts.tone.replaceChildren(...(node.tone ? [badge(node.tone === "bad" ? "hurts" : "slow", node.tone)] : []));
-  parts.tone.title = node.why;
+  parts.tone.replaceChildren(...(node.tone ? [h("span.mark", { title: node.why, role: "img", "aria-label": node.why }, "!")] : []));
   if (parts.rate) parts.rate.textContent = node.id === "dead-letters" ? format.exact(node.records) : format.rate(node.rate);
   const facts = [];
   if (node.lag !== null && node.id !== "ingress") facts.push([node.lane ? "in lane" : "lag", format.exact(node.lag)]);
@@ -178,7 +177,7 @@ function fillWorkers(parts, workers, lanes) {
   const live = workers.filter((one) => one.tone !== "bad");
   const worst = workers.find((one) => one.tone === "bad") ?? workers.find((one) => one.tone);
   parts.element.dataset.tone = worst?.tone ?? "";
-  parts.tone.replaceChildren(...(worst ? [badge(worst.tone === "bad" ? "hurts" : "full", worst.tone)] : []));
+  parts.tone.replaceChildren(...(worst ? [h("span.mark", { title: worst.why, role: "img", "aria-label": worst.why }, "!")] : []));
   const sum = (key) => live.reduce((total, one) => total + (one[key] ?? 0), 0);
   parts.about.textContent = workers.length ? `${live.length} of ${workers.length} beating, ${workers[0].engine}` : "no heartbeat";
   const cache = live.map((one) => one.kv_used).filter((one) => one !== null && one !== undefined);

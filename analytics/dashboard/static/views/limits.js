@@ -62,7 +62,7 @@ function account(page, whose, rows) {
 
 function measure(row) {
   const money = row.measure.startsWith("dollars");
-  const show = money ? format.money : format.count;
+  const show = money ? (nano) => format.money(nano).replace(/(\.\d\d)0+$/, "$1") : format.count;
   const tone = row.share === null ? "" : row.share >= 1 ? "bad" : row.share >= 0.8 ? "warn" : "";
   const label = `${MEASURES[row.measure] ?? row.measure}`;
   const of = row.limit === null ? "not limited" : `of ${show(row.limit)}`;

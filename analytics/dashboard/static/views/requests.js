@@ -8,7 +8,8 @@ export const TONES = { failed: "bad", timed_out: "bad", expired: "warn", rejecte
 export default {
   title: "Requests",
   css: true,
-  period: true,
+  period: (page) => !page.path.length,
+  tenants: (page) => !page.path.length,
   mount(page) {
     if (page.path.length >= 2) one(page, page.path[0], page.path.slice(1).join("/"));
     else list(page);
@@ -56,15 +57,15 @@ function rows(page, data) {
     { key: "idempotency_key", label: "Key", href: one, format: shortKey },
     { key: "outcome", label: "Outcome", format: outcome },
     { key: "model", label: "Model", format: (model, row) => model || h("span.muted", row.requested_model || "none") },
-    { key: "user", label: "User", format: (user) => user || "–" },
-    { key: "feature", label: "Feature", format: (feature) => feature || "–" },
+    { key: "user", label: "User", minor: true, format: (user) => user || "–" },
+    { key: "feature", label: "Feature", minor: true, format: (feature) => feature || "–" },
     { key: "prompt_tokens", label: "Tokens", numeric: true, format: (_, row) => `${format.count(row.prompt_tokens)} + ${format.count(row.completion_tokens)}` },
     { key: "cost_nano", label: "Cost", numeric: true, format: format.money },
     { key: "ttft_ms", label: "First token", numeric: true, format: format.ms },
     { key: "total_ms", label: "Total", numeric: true, format: format.ms },
   ];
   const shown = page.session.operator && !page.query.get("tenant") ? columns : columns.filter((column) => column.key !== "tenant");
-  const frame = table(shown, data.rows, { caption: "Requests", onRow: (row) => page.go(path(row)) });
+  const frame = table(shown, data.rows, { caption: "Requests", stack: true, onRow: (row) => page.go(path(row)) });
   const older = () => page.setQuery({ until: new Date(data.rows.at(-1).event_time).toISOString() });
   const newest = () => page.setQuery({ until: null });
   const turn = h("div.turn", page.query.get("until") ? h("button", { type: "button", onclick: newest }, "Newest") : null, data.more ? h("button", { type: "button", onclick: older }, "Older") : null);
@@ -121,7 +122,7 @@ function life({ rows, life: told, sql }, tenant, key) {
       stat("First token", format.ms(main.ttft_ms), { sub: main.queue_ms === null ? "" : `of it ${format.ms(main.queue_ms)} before the engine` }),
       stat("Total", format.ms(main.total_ms)),
       stat("Tokens", `${format.exact(main.prompt_tokens)} + ${format.exact(main.completion_tokens)}`, { sub: `${format.exact(main.cached_tokens)} of the prompt cached` }),
-      stat("Cost", format.money(cost), { sub: told.corrections.length ? "with its corrections" : main.price_version ? `prices ${main.price_version}` : "not billed" }),
+      stat("Cost", format.money(cost), { sub: told.corrections.length ? "with its corrections" : main.cost_nano || cost ? `prices ${main.price_version}` : "not billed" }),
     ]),
   ];
   told.runs.forEach((run, place) => parts.push(timeline(run, place, told.runs.length)));
@@ -180,7 +181,7 @@ function facts(row, sql) {
     ["Trace", row.trace_id, true],
     ["Run", row.run, true],
     ["Event", row.event_id, true],
-    ["Cost", `${format.moneyExact(row.cost_nano)}${row.price_version ? `, prices ${row.price_version}` : ""}`],
+    ["Cost", row.cost_nano ? `${format.moneyExact(row.cost_nano)}, prices ${row.price_version}` : "not billed"],
   ].filter(([, value]) => value);
   const show = h("button.quiet", { type: "button", onclick: () => dialog("SQL: one request", () => h("pre.sql", { tabIndex: 0 }, h("code", sql)), { wide: true }) }, "SQL");
   return h(
