@@ -105,6 +105,7 @@ class Work(Admitted):
     reserved_tokens: int = Field(ge=0)
     admitted_at: int = Field(description="UTC ms")
     rate_limits: str = Field("", description="the caller's limits and what is left of them; see rate_limits.py")
+    turn: int = Field(0, ge=0, description="offset on `admitted`: of a tenant's requests the lower one goes first")
     fallback_from: str = Field("", description="the model that should have served it, when another one does")
     fallback_reason: str = Field("", description="why: no_worker, failing or over_capacity")
     estimated_start: int | None = Field(

@@ -28,6 +28,7 @@ class Ticket(NamedTuple):
     tokens: int  # as it was estimated
     deadline: int | None  # UTC ms
     priority: int
+    turn: int
 
     @classmethod
     def of(cls, record: ConsumerRecord, lane: "Lane") -> Self:
@@ -37,11 +38,12 @@ class Ticket(NamedTuple):
         tenant = (record.key or b"").partition(b":")[0].decode("utf-8", "replace")
         try:
             deadline = int(headers["deadline"]) if "deadline" in headers else lane.deadline_of(headers)
-            tokens, priority = int(headers.get("reserved-tokens", b"0")), int(headers.get("priority", b"0"))
+            numbers = (int(headers.get(name, b"0")) for name in ("reserved-tokens", "priority", "turn"))
+            tokens, priority, turn = numbers
         except (KeyError, ValueError):
-            deadline, tokens, priority = 0, 0, 0
+            deadline, tokens, priority, turn = 0, 0, 0, 0
         stream = headers.get("stream") == b"1"
-        return cls(record, lane, place, tenant, headers.get("claim", b""), stream, tokens, deadline, priority)
+        return cls(record, lane, place, tenant, headers.get("claim", b""), stream, tokens, deadline, priority, turn)
 
     @property
     def identity(self) -> tuple[bytes, bytes]:
@@ -50,8 +52,9 @@ class Ticket(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """Within its tenant: by priority, then whose deadline comes first."""
-        return self.priority, inf if self.deadline is None else self.deadline
+        """Within its tenant: by priority, then whose deadline comes first, then who was let through first: it is read
+        from several partitions, in no order."""
+        return self.priority, inf if self.deadline is None else self.deadline, self.turn
 
     @property
     def size(self) -> int:

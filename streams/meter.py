@@ -169,6 +169,7 @@ class Meter:
             ("reserved-tokens", str(held.need.tokens).encode()),
             ("admitted-at", str(held.admitted_at).encode()),
             ("rate-limits", held.rate_limits.encode()),
+            ("turn", str(record.offset).encode()),
             *_told(choice.route),
         ]
         if choice.route.cascade:

@@ -75,19 +75,21 @@ async def test_what_finished_before_others_of_its_partition_is_not_run_again(set
     assert sorted(second.started) == sorted(slow)
 
 
-async def test_within_a_tenant_priority_then_deadline_decide(settings: Settings) -> None:
+async def test_within_a_tenant_priority_then_deadline_then_admission_decide(settings: Settings) -> None:
     engine = GateEngine()
     soon, later = now_ms() + 600_000, now_ms() + 700_000
     async with open_bench(settings, frames=False) as bench, open_station(settings, engine, room=1) as station:
         await bench.put("acme:first", partition=0)
         await engine.until_started(1)
-        for name, headers in (("none", {}), ("later", {"deadline": later}), ("soon", {"deadline": soon})):
+        none: dict[str, int] = {"turn": 9}
+        for name, headers in (("none", none), ("later", {"deadline": later}), ("soon", {"deadline": soon})):
             await bench.put(f"acme:{name}", partition=0, claim=f"0.{name}", **headers)
         await bench.put("acme:urgent", partition=0, claim="0.urgent", priority=-1)
-        await until_waiting(station, 4)
+        await bench.put("acme:before", partition=1, claim="0.before", turn=8)
+        await until_waiting(station, 5)
         await engine.release()
-        await bench.log.completed(5)
-    assert engine.started == [f"acme:{name}" for name in ("first", "urgent", "soon", "later", "none")]
+        await bench.log.completed(6)
+    assert engine.started == [f"acme:{name}" for name in ("first", "urgent", "soon", "later", "before", "none")]
 
 
 async def test_what_cannot_start_in_time_never_touches_the_engine(settings: Settings) -> None:
