@@ -200,7 +200,14 @@ ENGINE_TOKENS = _counter(
     "type",
 )
 ENGINE_BUSY = _counter("millrace_engine_busy_seconds_total", "seconds", "time in which the engine had work", "model")
-RUNS = _counter("millrace_runs_total", "", "runs that have ended in this worker", "model", "lane", "outcome")
+RUNS = _counter(
+    "millrace_runs_total",
+    "",
+    "runs that have ended in this worker; `escalated`: another model's follows",
+    "model",
+    "lane",
+    "outcome",
+)
 RETRIES = _counter(
     "millrace_retries_total", "", "runs made again: the try before `hung`, or its worker `died`", "model", "cause"
 )

@@ -5,7 +5,7 @@ import time
 import orjson
 
 from contracts.catalogue import ModelSpec
-from contracts.completion import Completion, Escalation
+from contracts.completion import ESCALATED, Completion, Escalation
 from contracts.envelope import Operation, Work
 from contracts.instruments import counters, gauges, histograms
 from contracts.metrics import (
@@ -56,7 +56,7 @@ class ModelMetrics:
         self.retries = {cause: counters(RETRIES)[model, cause] for cause in ("died", "hung")}
         counters(DEAD_LETTERS).preset(["worker"])
         _tokens.preset([model], LANES, _TOKEN_TYPES)
-        _runs.preset([model], LANES, Outcome)
+        _runs.preset([model], LANES, [*Outcome, ESCALATED])
         _wait.preset([model], LANES)
         labels = [[label] for label in self._labels]
         for family in (_first_token, _output_token):
