@@ -27,6 +27,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class AnswerFile(_Strict):
+    """Questions, and which of them a synthetic model answers right: JSON lines with `prompt` and a field for each."""
+
+    file: Path
+    field: str = Field(description="true where it answers right, as weak_correct")
+    wrong_mean_logprob: float | None = Field(None, le=0, description="of its tokens where it is wrong; else the same")
+
+
 class SyntheticTiming(_Strict):
     """A continuous-batching timing model: each step costs `step_us` plus its prefill and decode tokens."""
 
@@ -36,6 +44,8 @@ class SyntheticTiming(_Strict):
     kv_tokens: int = Field(400_000, ge=1, description="KV cache, tokens")
     max_batch_tokens: int = Field(8192, ge=1, description="prefill tokens in one step")
     mean_logprob: float = Field(-0.2, le=0, description="of its tokens, for cascades: how sure it is of its answers")
+    logprob_spread: float = Field(0.0, ge=0, description="how far answers differ in that: of the mean's logarithm")
+    answers: AnswerFile | None = Field(None, description="makes it answer right or wrong; for benchmarks of routing")
 
 
 class ModelSpec(_Strict):

@@ -16,6 +16,7 @@ from contracts.errors import EngineFailed
 from contracts.settings import EngineName, Settings
 from inference.engine import CANCELLED, ContextLengthExceeded, EngineOverloaded, Finish, Job, Load, Step, check_context
 from inference.engines.prefix_cache import PrefixCache
+from inference.engines.synthetic_answers import RIGHT, WRONG, Answers
 from inference.engines.synthetic_batch import Batch, Sequence
 from inference.engines.synthetic_logprobs import logprobs_of
 from inference.engines.synthetic_text import Script, prompt_text, write_script
@@ -37,6 +38,7 @@ class SyntheticEngine:
         self._sequences: dict[int, Sequence] = {}  # by their job's id()
         self._cache = PrefixCache(timing.kv_tokens)
         self._arrived = asyncio.Event()
+        self._answers = Answers(timing.answers) if timing.answers else None
         self._steps: asyncio.Task[None] | None = None
         self.batch = Batch(timing)
 
@@ -71,7 +73,7 @@ class SyntheticEngine:
         if fault == "overload":
             raise EngineOverloaded("The engine is overloaded, as the request's metadata.synthetic_fault asked.")
         sequence = None if self._instant else self._enter(job, finish)
-        logprobs = logprobs_of(job, self._mean_logprob(job), len(script.words)) if job.weighed else ()
+        logprobs = self._logprobs(job, len(script.words)) if job.weighed else []
         total, sent = len(script.words), _begun(job)
         begun = sent
         fresh = finish.prompt_tokens - finish.cached_tokens + begun
@@ -103,15 +105,23 @@ class SyntheticEngine:
         default = min(space, self._spec.default_output_tokens)
         words = os.urandom(16) if self._sampling and _is_sampled(job.body) else job.fingerprint.encode()
         script = write_script(job, default, words)
+        if len(script.words) > 1 and (right := self._right(job)) is not None:
+            script.words[1:2] = [RIGHT if right else WRONG]
         if prompt_tokens + len(script.words) > self._spec.synthetic.kv_tokens:
             raise ContextLengthExceeded("The prompt and its answer don't fit into this engine's KV cache together.")
         prompt = prompt_text(job.operation, job.body).encode()
         cached = min(self._cache.match_and_insert(prompt), prompt_tokens - 1)
         return script, Finish(script.reason, prompt_tokens, len(script.words), cached)
 
-    def _mean_logprob(self, job: Job) -> float:
-        asked = (job.body.get("metadata") or {}).get("synthetic_logprob") if self._faults else None
-        return self._spec.synthetic.mean_logprob if asked is None else float(asked)
+    def _logprobs(self, job: Job, tokens: int) -> list[float]:
+        timing = self._spec.synthetic
+        if self._faults and (asked := (job.body.get("metadata") or {}).get("synthetic_logprob")):
+            return logprobs_of(job, float(asked), 0.0, tokens)
+        wrong = timing.answers.wrong_mean_logprob if timing.answers and self._right(job) is False else None
+        return logprobs_of(job, timing.mean_logprob if wrong is None else wrong, timing.logprob_spread, tokens)
+
+    def _right(self, job: Job) -> bool | None:
+        return self._answers.right(job.operation, job.body) if self._answers else None
 
     def _enter(self, job: Job, finish: Finish) -> Sequence:
         begun = _begun(job)
