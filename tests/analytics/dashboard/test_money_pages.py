@@ -33,7 +33,7 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 Demo = tuple[Client, DemoLedger]
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -42,7 +42,7 @@ expect.set_options(timeout=PATIENCE_MS)
 async def browser_page(demo_dashboard: str) -> AsyncIterator[Page]:
     """Signed in as an operator; nothing may go wrong in its console."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS)
         page = await browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(PATIENCE_MS)
         wrong: list[str] = []
