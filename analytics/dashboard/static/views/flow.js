@@ -1,6 +1,6 @@
 // Flow: the pipeline as a picture. Its figures come by the event `flow`; nothing is drawn anew but what changed.
 
-import { badge, empty, format, get, h, sparkline, stat, stats, svg, table, timeChart } from "/static/js/kit.js";
+import { badge, copyable, empty, format, get, h, sparkline, stat, stats, svg, table, timeChart } from "/static/js/kit.js";
 
 const STAGES = {
   ingress: { title: "Ingress", about: "answers HTTP", topic: "requests" },
@@ -62,10 +62,10 @@ function showGuide(guide, seen) {
   const fresh = !seen.problem && ingress?.records === 0;
   guide.hidden = !fresh;
   if (!fresh || guide.childElementCount) return;
+  const replay = copyable("millrace replay millrace/samples/azure_llm_2023_conv_1000.csv --speed 10");
   guide.append(
-    h("section.panel", empty("No request has come yet", "Make a key, then send a request to the API: it shows up here at once. Or replay real traffic:", { command: "millrace keys create --tenant demo" })),
+    h("section.panel", empty("No request has come yet", "Make a key, then send a request to the API: it shows up here at once. Or replay real traffic:", { command: "millrace keys create --tenant demo", action: replay })),
   );
-  guide.firstChild.append(empty("", "", { command: "millrace replay millrace/samples/azure_llm_2023_conv_1000.csv --speed 10" }));
 }
 
 function headline(seen) {
@@ -206,7 +206,8 @@ function drawEdges(picture, shown) {
       if (!places[0] || !places[1]) return [];
       const between = [...shown.nodes.values()].some(({ element }) => stands(element.getBoundingClientRect(), ...places));
       if (between && to !== "completions") return [];
-      const flowing = (shown.rates?.[from] ?? 0) > 0 || from.startsWith("workers:") || from === "completions";
+      const source = to.startsWith("work:") ? to : from;
+      const flowing = (shown.rates?.[source] ?? 0) > 0 || from.startsWith("workers:") || from === "completions";
       const moving = flowing && (shown.rates?.workers > 0 || shown.rates?.ingress > 0);
       return between ? around(...places, origin, moving) : edge(...places, origin, label, moving);
     }),
