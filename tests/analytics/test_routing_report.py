@@ -114,8 +114,6 @@ def test_shown_statements_say_the_same_at_the_query_port(demo: Demo, demo_settin
 
 def test_escalations_by_route_and_reason(ledger: Ledger) -> None:
     """Two requests by one route, the first answer to one of which did not stand."""
-    columns = "ADD COLUMN IF NOT EXISTS escalated String, ADD COLUMN IF NOT EXISTS unbilled_nano Int64"
-    ledger.client.command(f"ALTER TABLE usage {columns}")
     for number, (kind, route, reason, unbilled) in enumerate(
         [
             ("usage", "cascade", "", 0),
