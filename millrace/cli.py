@@ -30,6 +30,7 @@ from millrace.commands import (
     savings,
     services,
     sql,
+    top,
     topics,
     up,
 )
@@ -56,6 +57,7 @@ app.command()(rebuild.rebuild)
 app.command()(sql.sql)
 app.command()(dashboard.dashboard)
 app.command()(topics.topics)
+app.command()(top.top)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(dlq.app, name="dlq")

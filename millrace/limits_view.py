@@ -126,11 +126,11 @@ def _usage_cells(name: str, measure: MeasureUsage) -> list[Text]:
             cell.stylize("dim")
         return cells
     used.stylize(_style(measure.share))
-    back = Text(_duration(measure.reset_ms) if measure.reset_ms else "", style="dim")
-    return [heading, used, Text(show(measure.limit)), _bar(measure.share), back]
+    back = Text(duration(measure.reset_ms) if measure.reset_ms else "", style="dim")
+    return [heading, used, Text(show(measure.limit)), bar(measure.share), back]
 
 
-def _bar(share: float) -> Text:
+def bar(share: float) -> Text:
     full = min(_BAR, round(share * _BAR))
     return Text.assemble(("━" * full, _style(share) or "green"), ("━" * (_BAR - full), "dim"), f" {share:4.0%}")
 
@@ -139,7 +139,7 @@ def _style(share: float) -> str:
     return "red" if share >= 1 else "yellow" if share >= 0.8 else ""
 
 
-def _duration(ms: int) -> str:
+def duration(ms: int) -> str:
     """The two largest units, and no less than a second: 23 h 59 min."""
     left, parts = -(-ms // 1000), []
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
