@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ _NEAR = 0.5  # of a limit
 _MOST_LIMITS = 6
 _STAGES = ("ingress", "dedupe", "meter", "workers", "settle", "sink", "dead-letters")
 _UNKNOWN = "–"
+_LEAST = 2  # columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +76,32 @@ _WIDE = 80
 
 
 def _table(columns: Sequence[Cell], lines: Sequence[Line], width: int) -> Table:
+    """What matters least goes first when it doesn't fit."""
     shown = [column for column in columns if width >= column.from_width]
+    while _wide(table := _grid(shown, lines, width)) > width and len(shown) > _LEAST:
+        shown.remove(max(shown, key=lambda column: column.from_width))
+    return table
+
+
+def _wide(table: Table) -> int:
+    return Measurement.get(_BOUNDLESS, _BOUNDLESS.options, table).maximum
+
+
+_BOUNDLESS = Console(width=10_000)
+
+
+def _grid(columns: Sequence[Cell], lines: Sequence[Line], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
-    for number, column in enumerate(shown):
+    for number, column in enumerate(columns):
         table.add_column(
             column.name,
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=None if column.right or number else 1,
             max_width=max(12, width // 3) if number == 0 else None,
         )
     for line in lines:
-        table.add_row(*(column.say(line) for column in shown), style=_TONES[line.get("tone", "")])
+        table.add_row(*(column.say(line) for column in columns), style=_TONES[line.get("tone", "")])
     return table
 
 
@@ -166,7 +181,7 @@ _MODEL = (
     Cell("model", lambda line: line["model"], right=False),
     Cell("lag", lambda line: _count(line["interactive_lag"])),
     Cell("batch", lambda line: _count(line["batch_lag"]), 50),
-    Cell("waiting", lambda line: _count(line["waiting"]) if line["room"] else _UNKNOWN, 80),
+    Cell("waiting", lambda line: _count(line["waiting"]) if line["room"] else _UNKNOWN, 75),
     Cell("running", lambda line: f"{line['running']}/{line['room']}"),
     Cell("in tok/s", lambda line: _count(line["prefill_tokens_per_second"]), 70),
     Cell("out tok/s", lambda line: _count(line["decode_tokens_per_second"])),

@@ -76,12 +76,15 @@ def test_each_figure_is_in_its_place() -> None:
     assert not any(line.startswith("globex") for line in lines)
 
 
-@pytest.mark.parametrize("width", [30, 45, 60, 80, 100, 200])
+@pytest.mark.parametrize("width", [40, 45, 60, 80, 100, 200])
 def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
     long = worker("a-host-with-a-very-long-name-of-its-own-4711-ab12", "small")
     lines = shown(Frame(seen(workers=[long]), [account("acme", 85)]), width)
     assert max(map(len, lines)) <= width
     assert line_of(lines, "dedupe")[:3] == ["dedupe", "12.3", "7"]
+    headings = [line for line in lines if line.startswith(("stage ", "model ", "worker "))]
+    assert len(headings) == 3
+    assert not any("…" in heading for heading in headings)
 
 
 def test_what_runs_is_no_alarm() -> None:

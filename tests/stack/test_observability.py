@@ -20,7 +20,7 @@ from contracts.settings import Settings
 from millrace.kafka_runtime import KafkaRuntime
 from millrace.keys import create_key
 from millrace.stack_file import StackFile, running_stack
-from tests.support.collector import Collector, Seen, collecting
+from tests.support.collector import Collector, Seen, collecting, tree
 from tests.support.commands import Command
 from tests.support.processes import gone
 from tests.support.until import until
@@ -124,7 +124,7 @@ async def traced(tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaR
 def check_whole(spans: list[Seen], root_parent: str = "") -> None:
     known = {span.span_id: span for span in spans}
     roots = [span for span in spans if span.parent_id not in known]
-    assert [(span.name, span.parent_id) for span in roots] == [(roots[0].name, root_parent)]
+    assert [(span.name, span.parent_id) for span in roots] == [(roots[0].name, root_parent)], tree(spans)
     for span in spans:
         assert span.start_ns <= span.end_ns, span.name
         parent = known.get(span.parent_id)
@@ -234,7 +234,7 @@ async def test_a_retry_links_to_the_run_that_answered_it(traced: Traced) -> None
     answered = {"POST /v1/chat/completions": 1, "send requests": 1, "dedupe requests": 1}
     answered |= {"send responses": 1, "receive responses": 1}
     spans = await traced.collector.trace(trace_id, lambda found: found >= Counter(answered))
-    assert names(spans) == answered
+    assert names(spans) >= Counter(answered)
     check_whole(spans, CLIENT)
     assert len(ran) == sum(OVER_HTTP.values())
 
