@@ -33,7 +33,7 @@ def show_request(rows: Sequence[Row], format_: Literal["table", "json"]) -> None
         write_json([_record(row) for row in rows])
         return
     console = Console(highlight=False)
-    runs = [row for row in rows if row["kind"] in ("usage", "waste")]
+    runs = [row for row in rows if row["kind"] in ("usage", "waste", "escalated")]
     for number, row in enumerate(runs):
         if number:
             console.print()
@@ -71,7 +71,8 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 def _print(console: Console, row: Row) -> None:
-    outcome = "wasted run" if row["kind"] == "waste" else row["outcome"]
+    instead = {"waste": "wasted run", "escalated": f"did not stand: {row['escalated']}"}
+    outcome = str(instead.get(str(row["kind"]), row["outcome"]))
     title = Text.assemble(
         (f"{row['tenant']}:{row['idempotency_key']}", "bold"),
         "  ",

@@ -11,6 +11,7 @@ from analytics.reconcile.claims import ClaimLog
 from analytics.reconcile.ledger_rows import digest_of
 from analytics.reconcile.report import Sums
 from analytics.reconcile.usage_log import UsageLog
+from contracts.completion import ESCALATED
 from contracts.envelope import RequestType
 from contracts.outcomes import Outcome
 from contracts.topics import Topics
@@ -87,7 +88,9 @@ class Facts:
     def _ended(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)
         outcome = headers.get("outcome", b"").decode("utf-8", "replace")
-        if outcome in _OUTCOMES and (found := self._claim(headers)):
+        if outcome == ESCALATED:
+            self._work(record)  # no end: the next model's work comes of it
+        elif outcome in _OUTCOMES and (found := self._claim(headers)):
             log, offset, tenant = found
             tokens = (_count(headers, f"{kind}-tokens") for kind in ("prompt", "cached", "completion"))
             log.ended(offset, tenant, outcome, hash((outcome, *tokens)), settled=not self._waits(record))
