@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
+from contracts.cascade import Cascade
 from contracts.catalogue import Catalogue, ModelSpec, Rule, parse_toml
 from contracts.envelope import Admitted, Digest
 from contracts.errors import ConfigError
@@ -23,6 +24,7 @@ CATALOGUE = Catalogue(
     },
     rules=[Rule(name="simple", model="small", max_complexity=0.3), Rule(name="complex", model="large")],
 )
+DOWN = Conditions(down={"large": "no_worker"})
 PRICES = PriceTable(version="p1", prices=[price("small", "1"), price("medium", "5"), price("large", "10")])
 
 
@@ -109,6 +111,16 @@ def test_auto_goes_where_the_rules_send_it_without_the_model_that_is_away() -> N
     assert went(choose(away, "auto", easy)) == ("large", "complex", "small", "no_worker")
     nobody = Conditions(down=dict.fromkeys(CATALOGUE.models, "no_worker"))
     assert went(choose(nobody, "auto", easy)) == ("small", "simple", "", "")
+
+
+def test_no_answer_goes_on_to_a_model_that_is_away() -> None:
+    rule = Rule(name="all", model="small", cascade=Cascade(model="large"))
+    policy = CATALOGUE.model_copy(update={"rules": [rule]})
+    calm, away = choose(Conditions(), "auto", catalogue=policy), choose(DOWN, "auto", catalogue=policy)
+    assert isinstance(calm, Route)
+    assert isinstance(away, Route)
+    assert calm.cascade
+    assert away == calm._replace(cascade="")
 
 
 @pytest.mark.parametrize(
