@@ -1,6 +1,7 @@
 """A block of usage events on its way from Kafka to the ledger, as the bytes that came."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -20,7 +21,8 @@ def lines(records: Sequence[ConsumerRecord]) -> Iterator[bytes]:
 
 def next_offsets(records: Sequence[ConsumerRecord]) -> dict[TopicPartition, int]:
     """What to commit once all are stored."""
-    return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+    last = {(record.topic, record.partition): record.offset for record in records}
+    return {TopicPartition(*place): offset + 1 for place, offset in last.items()}
 
 
 def looks_whole(records: Sequence[ConsumerRecord]) -> bool:
@@ -38,7 +40,12 @@ def event_line(record: ConsumerRecord) -> bytes:
 
 
 def _position(record: ConsumerRecord) -> bytes:
-    return b',"topic":"%b","partition":%d,"offset":%d}\n' % (record.topic.encode(), record.partition, record.offset)
+    return _place(record.topic, record.partition) + b"%d}\n" % record.offset
+
+
+@lru_cache(maxsize=1024)
+def _place(topic: str, partition: int) -> bytes:
+    return b',"topic":"%b","partition":%d,"offset":' % (topic.encode(), partition)
 
 
 def _reason(error: ValidationError) -> str:

@@ -166,8 +166,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         await asyncio.gather(*[await self._dead_letter(item) for item in aside])
         metrics.dead_letters["sink"].inc(len(aside))
         _log.debug("block stored", events=len(done), refused=len(refused))
-        self._tell(done)
-        await self._commit(done)
+        self._tell(done, offsets)
+        await self._commit(done, offsets)
         if self._storm:
             raise StackError(f"The sink stops. {self._poison.sentence}")
 
@@ -183,10 +183,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 return records[:count]
         return records
 
-    def _tell(self, records: list[ConsumerRecord]) -> None:
+    def _tell(self, records: list[ConsumerRecord], offsets: dict[TopicPartition, int]) -> None:
         """How far behind the log the ledger is, as far as the last fetch knew."""
         ends = {tp: self._consumer.highwater(tp) or 0 for tp in self._consumer.assignment()}
-        known = {tp: end - stored for tp, stored in next_offsets(records).items() if (end := ends.get(tp))}
+        known = {tp: end - stored for tp, stored in offsets.items() if (end := ends.get(tp))}
         behind = int(time.time() * 1000) - max(record.timestamp for record in records)
         metrics.blocks.observe(len(records))
         metrics.stored.inc(len(records))
@@ -209,10 +209,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
         )
         return delivery
 
-    async def _commit(self, records: list[ConsumerRecord]) -> None:
+    async def _commit(self, records: list[ConsumerRecord], offsets: dict[TopicPartition, int]) -> None:
         """A commit that fails costs nothing but work: the events come again and are recognised."""
         try:
-            await self._consumer.commit(next_offsets(records))
+            await self._consumer.commit(offsets)
         except (KafkaError, IllegalStateError) as error:
             _log.info("commit failed; these events will come again", events=len(records), error=str(error))
 

@@ -26,6 +26,7 @@ from bench.results import publish
 from contracts.catalogue import load_catalogue
 from contracts.kafka import producer_options
 from contracts.outcomes import Outcome
+from contracts.runtime import collect_rarely
 from contracts.settings import Settings
 from contracts.topics import Topics, all_topics
 from contracts.usage import UsageEvent, event_id
@@ -42,6 +43,7 @@ _START_MS = 1_790_000_000_000
 
 async def main() -> None:
     """Publishes a row for the load and one for the single events."""
+    collect_rarely()  # as the service does
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
         broker = KafkaBroker(await prepare_kafka(StackSettings()), Path(folder) / "kafka")
         await broker.start()
@@ -179,6 +181,7 @@ def _events(first: int, count: int) -> Any:
                 engine_us=rng.randrange(10**6),
                 price_version="2026-11-22",
                 cost_nano=rng.randrange(10**7),
+                gpu_nano=rng.randrange(10**6),
                 trace_id="0af7651916cd43dd8448eb211c80319c",
             )
             .model_dump_json()

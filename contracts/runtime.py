@@ -25,7 +25,7 @@ Service = Callable[..., Awaitable[None]]  # async def run(settings, *, stop: asy
 def main(run: Service, settings: Settings) -> None:
     """Run a service until it is told to stop. Exit status 1, with one sentence, on a MillraceError."""
     configure_logging(settings)
-    _collect_rarely()
+    collect_rarely()
     try:
         tracing.start(_SERVICES.get(package := run.__module__.partition(".")[0], package))
         uvloop.run(_until_stopped(run, settings))
@@ -36,7 +36,7 @@ def main(run: Service, settings: Settings) -> None:
         tracing.stop()
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Leave what is imported out of every collection, and collect seldom: at 64 concurrent requests that halves the
     CPU time of an ingress. Reference counts free nearly everything at once."""
     gc.collect()
