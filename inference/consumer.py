@@ -88,6 +88,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Raises KafkaError when no broker answers."""
         self._consumer.subscribe([lane.topic for lane in self._lanes.values()], listener=self)
         await self._consumer.start()
+        self._holding.follow_heartbeats(self._fill)
         # By default aiokafka fetches nothing more from a broker for 100 ms after records came that weren't taken yet:
         # batch work that waits for room would hold up interactive work. With no pause at all the next fetch leaves
         # out the partition whose records are just being taken, and its next record waits for that fetch to end.
@@ -200,7 +201,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def _resting(self) -> bool:
-        return self._stopping or self._holding.dealing or self._solitude.wanted
+        return self._stopping or self._holding.dealing or self._holding.doubtful or self._solitude.wanted
 
     def _end_waiting(self, claim: str) -> None:
         """What won't run needn't wait for its turn to end."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -43,11 +43,32 @@ class Holding:
         self._committing = asyncio.Lock()
         self._generation: int | None = None  # of the group, at the time of the assignment
         self._proved_at = 0.0  # when a commit was sent that Kafka took
+        self._beat_at = 0.0  # when a heartbeat was sent that the group took
 
     @property
     def dealing(self) -> bool:
         """From one assignment to the next nothing may start."""
         return not self._dealt.is_set()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the group may think us dead: who wakes from a long sleep must not begin what others have by now."""
+        return self._clock() - max(self._proved_at, self._beat_at) > self._proof_seconds
+
+    def follow_heartbeats(self, on_beat: Callable[[], None]) -> None:
+        """Of the started consumer: each one that is taken ends the doubt. Nothing public tells of them."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001
+        beat = coordinator._do_heartbeat  # noqa: SLF001
+
+        async def do_heartbeat() -> bool:
+            sent_at = self._clock()
+            taken: bool = await beat()
+            if taken:
+                self._beat_at = sent_at
+                on_beat()
+            return taken
+
+        coordinator._do_heartbeat = do_heartbeat  # noqa: SLF001
 
     async def take_over(self, assigned: Iterable[TopicPartition]) -> None:
         """These are ours now: learns what earlier workers died on, and says that from now on they are held."""

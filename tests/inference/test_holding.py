@@ -18,6 +18,10 @@ class Group:
         self.generation = 1
         self.commits: list[int] = []
         self._coordinator = self
+        self.takes_heartbeats = True
+
+    async def _do_heartbeat(self) -> bool:
+        return self.takes_heartbeats
 
     def assignment(self) -> set[TopicPartition]:
         return {PARTITION}
@@ -52,3 +56,23 @@ async def test_nothing_is_committed_once_the_next_assignment_is_made() -> None:
     assert group.commits == [14, 14, 15]
     await holding.take_over([PARTITION])
     assert len(group.commits) == 4, "the next assignment is told, and everything with it"
+
+
+async def test_who_wakes_from_a_long_sleep_is_in_doubt_until_the_group_takes_a_heartbeat() -> None:
+    """Seen after freezes: it began what had come meanwhile, beside the worker that had its partitions by then."""
+    group, now, beats = Group(), [1000.0], []
+    consumer: Any = group
+    holding = Holding("small", consumer, Settings(), room=4)
+    holding._clock = lambda: now[0]
+    holding.follow_heartbeats(lambda: beats.append(now[0]))
+    await holding.take_over([PARTITION])
+    assert not holding.doubtful
+    now[0] += 10
+    assert holding.doubtful
+    group.takes_heartbeats = False
+    assert not await group._do_heartbeat()
+    assert holding.doubtful
+    group.takes_heartbeats = True
+    assert await group._do_heartbeat()
+    assert not holding.doubtful
+    assert beats == [1010.0]
