@@ -31,10 +31,10 @@ demo: setup ## start the stack, replay real traffic, print the bill, stop
 	$(BIN)/millrace demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.installed-dev ## run every test (starts its own Kafka)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 test-fast: $(VENV)/.installed-dev ## only the tests that start no server
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not broker and not stack"
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) -m "not broker and not stack"
 
 test-vllm: $(VENV)/.installed-dev ## run the tests on a real vLLM, on the CPU (6 GB, a few minutes to set up)
 	sh scripts/setup-vllm-cpu.sh
