@@ -14,6 +14,7 @@ from contracts.envelope import OnDisconnect
 from contracts.errors import ConfigError
 from contracts.money import Dollars
 from contracts.settings import EngineName
+from contracts.shadow import Shadow
 from contracts.toml_lines import Place, line_of
 
 AUTO, AUTO_CHEAP, AUTO_BEST = "auto", "auto:cheap", "auto:best"
@@ -100,6 +101,7 @@ class Rule(_Strict):
     features: list[str] | None = Field(None, min_length=1)
     users: list[str] | None = Field(None, min_length=1)
     cascade: Cascade | None = Field(None, description="when the chosen model's answer goes to another: docs/routing.md")
+    shadow: Shadow | None = Field(None, description="another model that runs too, unseen and unbilled: docs/routing.md")
 
 
 class Misplaced(ValueError):  # noqa: N818 - named for what it says
@@ -188,12 +190,20 @@ class Catalogue(_Strict):
             yield Misplaced(f"no prompt can fit rule {rule.name!r}", (*place, "min_prompt_tokens"))
         if rule.cascade:
             yield from self._wrong_cascade((*place, "cascade"), rule, rule.cascade)
+        if rule.shadow:
+            yield from self._wrong_shadow((*place, "shadow"), rule, rule.shadow)
 
     def _wrong_cascade(self, place: Place, rule: Rule, cascade: Cascade) -> Iterator[Misplaced]:
         if cascade.model not in self.models:
             yield Misplaced(_unknown(f"the cascade of rule {rule.name!r}", cascade.model), (*place, "model"))
         if rule.model == cascade.model:
             yield Misplaced(f"the cascade of rule {rule.name!r} leads to the model that has answered", place)
+
+    def _wrong_shadow(self, place: Place, rule: Rule, shadow: Shadow) -> Iterator[Misplaced]:
+        if shadow.model not in self.models:
+            yield Misplaced(_unknown(f"the shadow of rule {rule.name!r}", shadow.model), (*place, "model"))
+        if rule.model == shadow.model:
+            yield Misplaced(f"the shadow of rule {rule.name!r} is the model that answers", place)
 
 
 def _unknown(who: str, model: str) -> str:

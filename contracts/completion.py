@@ -31,7 +31,19 @@ class Execution(HeaderModel):
     retry_after_ms: int | None = Field(None, ge=0)
 
 
-class Completion(Execution):
+class Traits(HeaderModel):
+    """What can be said of an answer without its text; told where a shadow run is to be compared with it."""
+
+    answer_kind: Literal["", "json", "call", "final", "text"] = Field(
+        "",
+        description="what of it is compared: a JSON document, tool calls, a final answer that it names, or all of it",
+    )
+    answer_digest: str = Field("", description="hex, over that, normalised: two answers that say the same share it")
+    mean_logprob: float | None = Field(None, description="of its own tokens, where the engine tells")
+    doubt: Doubt | Literal[""] = Field("", description="invalid, refusal or length: what is wrong with it in itself")
+
+
+class Completion(Execution, Traits):
     """Added to the headers of the record that it ends."""
 
     outcome: Outcome
@@ -46,3 +58,21 @@ class Escalation(Execution):
 
     outcome: Literal["escalated"] = ESCALATED
     escalated: Doubt
+
+
+SHADOW_WANTED: Final = "shadow"
+SHADOWED: Final = "shadowed"
+
+
+class ShadowWanted(Execution, Traits):
+    """No end: after one that answered, whoever ran it hands on the body for the model that is to run too. That is the
+    value."""
+
+    outcome: Literal["shadow"] = SHADOW_WANTED
+
+
+class Shadowed(Execution, Traits):
+    """A shadow run is over. It ends no request, and has no value: nobody is to see its answer."""
+
+    outcome: Literal["shadowed"] = SHADOWED
+    shadow_outcome: Outcome

@@ -114,6 +114,9 @@ class Work(Admitted):
     cascade: str = Field("", description="when the answer doesn't stand, and who answers then; see cascade.py")
     attempt: int = Field(1, ge=1, description="2: of the cascade's second model")
     escalated: str = Field("", description="why the first attempt's answer didn't stand")
+    shadow: str = Field("", description="the model that is to run too, once this one has answered; see shadow.py")
+    shadow_of: str = Field("", description="of a shadow run: the model that has answered")
+    answered: str = Field("", description="of a shadow run: the digest of that answer")
 
 
 class ReplyTo(NamedTuple):

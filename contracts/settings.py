@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     reservation_ttl_seconds: int = Field(
         3600, ge=1, description="a reservation that nothing settled is given back after this"
     )
+    shadow_wait_seconds: int = Field(
+        600, ge=0, description="a shadow run that hasn't begun so long after the answer is left out: docs/routing.md"
+    )
 
     worker_absent_seconds: int = Field(
         30,

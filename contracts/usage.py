@@ -15,6 +15,7 @@ class UsageKind(StrEnum):
     WASTE = "waste"  # a second run after a crash: counted, never billed
     ADJUSTMENT = "adjustment"  # what another price makes a request cost more or less
     ESCALATED = "escalated"  # a first attempt whose answer didn't stand: counted, never billed
+    SHADOW = "shadow"  # another model's run of an answered request, to compare: counted, never billed
     CREDIT = "credit"  # what somebody gave or took, with a reason
 
 
@@ -67,6 +68,15 @@ class UsageEvent(BaseModel):
     attempt: int = Field(1, description="of the request: 2 when a first answer did not stand")
     escalated: str = Field("", description="why the first answer did not stand: unsure, invalid, refusal or length")
     unbilled_nano: int = Field(0, description="nano-dollars that an attempt which isn't billed would have cost")
+    shadow_of: str = Field("", description="of a shadow run: the model whose answer it is compared with")
+    agreement: Literal["", "same", "other"] = Field(
+        "", description="of a shadow run: whether both answers say the same"
+    )
+    answer_kind: str = Field("", description="what is compared: json, call, final or text; of both runs")
+    mean_logprob: float | None = Field(None, description="of the answer's own tokens, where it was asked for and told")
+    doubt: str = Field(
+        "", description="what is wrong with the answer in itself: invalid, refusal or length; of both runs"
+    )
     trace_id: str = ""
     about: str = Field("", description="event_id of the request that an adjustment or credit is about")
     reason: str = Field("", description="why an adjustment or credit was made, in words")
@@ -74,7 +84,8 @@ class UsageEvent(BaseModel):
 
 def event_id(request_key: str, claim: str, waste: str = "") -> str:
     """32 hex digits from the request's identity, so that a replay makes the same event. `waste` is the
-    `<partition>.<offset>` on completions of the run that came too late; or says which attempt escalated."""
+    `<partition>.<offset>` on completions of the run that came too late; or says which attempt escalated, or
+    which record tells of a shadow run."""
     return hashlib.blake2b(f"{request_key}\n{claim}\n{waste}".encode(), digest_size=16).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """An answer as it grows: what the engine's steps add up to."""
 
 from dataclasses import dataclass, field
+from math import fsum
 from typing import Any
 
 from inference.engine import Finish, Step
@@ -14,6 +15,12 @@ class Answer:
     extra: dict[str, Any] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
     finish: Finish | None = None
+    logprob_sum: float = 0.0  # of its own tokens, where the engine tells
+    logprob_count: int = 0
+
+    @property
+    def mean_logprob(self) -> float | None:
+        return self.logprob_sum / self.logprob_count if self.logprob_count else None
 
     @property
     def text(self) -> str:
@@ -28,6 +35,9 @@ class Answer:
         if step.logprobs:
             self.logprobs = self.logprobs or {}
             merge(self.logprobs, step.logprobs)
+        if step.token_logprobs:
+            self.logprob_sum += fsum(step.token_logprobs)
+            self.logprob_count += len(step.token_logprobs)
         self.finish = step.finish
 
 

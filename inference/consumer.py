@@ -24,6 +24,7 @@ from inference.generation import Assignment, Generator
 from inference.holding import Holding
 from inference.lane import Lane, Ticket, open_lanes
 from inference.outbox import Outbox
+from inference.shadow import Shadows
 from inference.solitude import Solitude
 from inference.spans import Serving, WorkerSpans
 from inference.telling import Telling
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 _POLL_MS = 1000
 _FETCH_RECORDS = 128
 _SPARED = 32  # one place in so many
+_SHADOWED = 8  # at most one place in so many has a shadow run in it
 # Between two polls there may be a whole generation, since a full engine takes nothing. Kafka needn't know: heartbeats
 # say that this process lives, and they stop with its event loop.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
@@ -72,6 +74,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = _kafka_consumer(model, settings)
         self._holding = Holding(model, self._consumer, settings, room)
         self._claims = Claims()
+        most = max(room // _SHADOWED, 1)
+        self._shadows = Shadows(generator, outbox, solitude, self._lanes.values(), most)
         self._poison = PoisonLimit.of(settings)
         self._running: dict[asyncio.Task[None], Ticket] = {}  # in the engine, or being published
         self._in_engine: set[asyncio.Task[None]] = set()
@@ -108,6 +112,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def stop(self, drain_seconds: float) -> None:
         """Finishes what runs, as far as it can in that time; aborts the rest, which stays uncommitted; leaves."""
+        self._shadows.end()
         if self._running:
             await asyncio.wait(self._running, timeout=drain_seconds)
         unfinished = list(self._running)
@@ -181,7 +186,11 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return [record for records in found.values() for record in records]
 
     def _fill(self) -> None:
-        """Starts what waits, as far as there is room."""
+        """Starts what waits, as far as there is room; what still waits then has shadow runs make room for it."""
+        self._start_waiting()
+        self._shadows.give_way()
+
+    def _start_waiting(self) -> None:
         while len(self._in_engine) < self._room and len(self._running) < 2 * self._room and not self._resting:
             ticket = self._next()
             if ticket is None:
@@ -239,6 +248,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             assignment = Assignment.parse(record, ticket.deadline)
             log.debug("Begins.", model=self.model, lane=ticket.lane.name)
+            if ticket.shadow:
+                return await self._serve_shadow(assignment, ticket, serving)
             completion, body = await self._attempt(assignment, ticket, serving)
         except AttemptsExhausted as error:
             await self._give_up(serving, error)
@@ -260,6 +271,16 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._outbox.complete(serving.leaving, completion, body)
             log.debug("Ended.", outcome=str(completion.outcome), tokens=completion.completion_tokens)
             self._count(poison=False)
+            await self._shadows.want(assignment, serving, completion)
+
+    async def _serve_shadow(self, assignment: Assignment, ticket: Ticket, serving: Serving) -> None:
+        """It tells nothing of how long requests take, nor of how many fail."""
+        completion = await self._shadows.run(assignment, again=self._holding.may_have_begun(ticket.place))
+        self.telling.pace.drop(ticket.place)
+        self._leave_engine()
+        if completion:
+            self._metrics.shadowed(assignment.work, completion)
+            await self._shadows.tell(serving, completion)
 
     def _charge(self, ticket: Ticket, completion: Completion | Escalation) -> None:
         """What it really took counts, not what was estimated."""

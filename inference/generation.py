@@ -32,6 +32,7 @@ from inference.metrics import ModelMetrics
 from inference.orders import Order, Orders
 from inference.speed import Speed
 from inference.stall import StallWatch
+from inference.traits import traits
 from inference.trial import AlreadyEscalated, Trial
 
 log = structlog.get_logger()
@@ -73,8 +74,18 @@ class Assignment:
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),
             deadline=self.deadline if work.attempt == 1 else None,  # it has begun in time
             lane=work.lane,
-            weighed=bool(work.cascade),
+            weighed=bool(work.cascade or self.compared),
         )
+
+    @property
+    def compared(self) -> bool:
+        """Whether another model's answer is held against this one."""
+        return bool(self.work.shadow or self.work.shadow_of)
+
+    @property
+    def ordered_as(self) -> str:
+        """What orders for it name. None is for a shadow run: its request is over."""
+        return f"{self.work.claim}/shadow" if self.work.shadow_of else self.work.claim
 
 
 @dataclass(slots=True)
@@ -144,7 +155,7 @@ class Generator:
         cancelled."""
         run = Run(f"{self._worker}.{next(_runs)}", now_ms())
         try:
-            with self.orders.of(assignment.work.claim) as order:
+            with self.orders.of(assignment.ordered_as) as order:
                 body = await self._generate(assignment, run, order, again=again, others_wait=others_wait)
         except (EngineDied, EngineStalled, AlreadyEscalated, KafkaError):
             raise
@@ -161,7 +172,10 @@ class Generator:
             log.info("A first answer doesn't stand.", why=run.trial.doubt)
             return Escalation(escalated=run.trial.doubt, **self._said(run)), b""
         finish = run.answer.finish
-        return self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED), body
+        ended = self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED)
+        if assignment.compared and ended.outcome is Outcome.SUCCEEDED:
+            ended = ended.model_copy(update=traits(run.answer, assignment.body).model_dump())
+        return ended, body
 
     def tell(self, in_engine: int, room: int) -> None:
         """How full the engine is, at a scrape."""
@@ -192,7 +206,7 @@ class Generator:
                 job = await self._take_over(assignment, job, run, run.deltas)
             elif work.attempt > 1:
                 await run.deltas.take_over()  # from what an earlier run of the first attempt may still send
-        if job.weighed:
+        if job.weighed and work.cascade:
             run.trial = self._on_trial(assignment, job, run, order)
         if not (run.answer.tokens or order.aborted):
             _check_deadline(job, run.started_at + (self._first_token.likely_most_ms if others_wait else 0))

@@ -15,6 +15,8 @@ from inference.claims import Place
 from inference.fair_queue import FairQueue, Rank
 from inference.weights import parse_weights
 
+SHADOWS = ""  # the tenant of all shadow runs
+
 
 class Ticket(NamedTuple):
     """A record that waits for its turn, or runs."""
@@ -29,6 +31,7 @@ class Ticket(NamedTuple):
     deadline: int | None  # UTC ms
     priority: int
     turn: int
+    shadow: bool = False  # runs only while nothing else wants to
 
     @classmethod
     def of(cls, record: ConsumerRecord, lane: "Lane") -> Self:
@@ -43,7 +46,10 @@ class Ticket(NamedTuple):
         except (KeyError, ValueError):
             deadline, tokens, priority, turn = 0, 0, 0, 0
         stream = headers.get("stream") == b"1"
-        return cls(record, lane, place, tenant, headers.get("claim", b""), stream, tokens, deadline, priority, turn)
+        claim = headers.get("claim", b"")
+        if shadow := "shadow-of" in headers:  # it is nobody's, and asks for no share
+            tenant, claim, tokens = SHADOWS, claim + b"/shadow", 0
+        return cls(record, lane, place, tenant, claim, stream, tokens, deadline, priority, turn, shadow)
 
     @property
     def identity(self) -> tuple[bytes, bytes]:
@@ -75,11 +81,17 @@ class Lane:
         self._waiting: FairQueue[Ticket] = FairQueue(lambda tenant: weights.get(tenant, 1.0))
         self._by_claim: dict[bytes, Ticket] = {}
         self._bytes = 0
+        self._shadows = 0
         self._short = asyncio.Event()
         self._short.set()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for something in it: nobody does for shadow runs."""
+        return len(self._waiting) > self._shadows
 
     def deadline_of(self, headers: Mapping[str, bytes]) -> int | None:
         """Of a request that names none, UTC ms."""
@@ -93,6 +105,7 @@ class Lane:
         self._waiting.push(ticket.tenant, ticket, max(ticket.tokens, 1), ticket.rank)
         self._by_claim[ticket.claim] = ticket
         self._bytes += ticket.size
+        self._shadows += ticket.shadow
         self._look()
 
     @property
@@ -115,6 +128,7 @@ class Lane:
         if ticket:
             self._by_claim.pop(ticket.claim, None)
             self._bytes -= ticket.size
+            self._shadows -= ticket.shadow
             self._look()
         return ticket
 
@@ -144,6 +158,7 @@ class Lane:
         self._waiting.clear()
         self._by_claim.clear()
         self._bytes = 0
+        self._shadows = 0
         self._short.set()
 
     def _look(self) -> None:

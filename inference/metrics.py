@@ -5,7 +5,7 @@ import time
 import orjson
 
 from contracts.catalogue import ModelSpec
-from contracts.completion import ESCALATED, Completion, Escalation
+from contracts.completion import ESCALATED, SHADOWED, Completion, Escalation
 from contracts.envelope import Operation, Work
 from contracts.instruments import counters, gauges, histograms
 from contracts.metrics import (
@@ -56,7 +56,7 @@ class ModelMetrics:
         self.retries = {cause: counters(RETRIES)[model, cause] for cause in ("died", "hung")}
         counters(DEAD_LETTERS).preset(["worker"])
         _tokens.preset([model], LANES, _TOKEN_TYPES)
-        _runs.preset([model], LANES, [*Outcome, ESCALATED])
+        _runs.preset([model], LANES, [*Outcome, ESCALATED, SHADOWED])
         _wait.preset([model], LANES)
         labels = [[label] for label in self._labels]
         for family in (_first_token, _output_token):
@@ -65,15 +65,16 @@ class ModelMetrics:
         for gauge in (_queue, _queue_tokens, _queue_age, gauges(WORKER_PARTITIONS)):
             gauge.preset([model], LANES)
 
+    def shadowed(self, work: Work, completion: Completion) -> None:
+        """A run that nobody waited for, whichever way it ended."""
+        self._ran(work, completion, SHADOWED)
+
     def ended(self, work: Work, completion: Completion | Escalation, body: bytes) -> None:
         """A run, whichever way; `body` is what its caller is told."""
-        model, lane = self._model, work.lane
-        _runs[model, lane, completion.outcome].inc()
-        _tokens[model, lane, "prompt"].inc(completion.prompt_tokens)
-        _tokens[model, lane, "cached"].inc(completion.cached_tokens)
-        self._busy.inc(completion.engine_us / 1e6)
+        lane = work.lane
+        self._ran(work, completion, completion.outcome)
         if completion.started_at is not None:
-            _wait[model, lane].observe(max(0, completion.started_at - work.accepted_at) / 1000)
+            _wait[self._model, lane].observe(max(0, completion.started_at - work.accepted_at) / 1000)
         labels = (work.operation, *self._labels, lane)
         failed = error_type(body) if completion.status >= 400 else ""
         _duration[(*labels, failed)].observe(max(0, completion.finished_at - work.accepted_at) / 1000)
@@ -82,6 +83,13 @@ class ModelMetrics:
             if completion.completion_tokens > 1:
                 after = max(0, completion.finished_at - completion.first_token_at) / 1000
                 _output_token[labels].observe(after / (completion.completion_tokens - 1))
+
+    def _ran(self, work: Work, completion: Completion | Escalation, outcome: str) -> None:
+        model, lane = self._model, work.lane
+        _runs[model, lane, outcome].inc()
+        _tokens[model, lane, "prompt"].inc(completion.prompt_tokens)
+        _tokens[model, lane, "cached"].inc(completion.cached_tokens)
+        self._busy.inc(completion.engine_us / 1e6)
 
     def tell_lane(self, lane: Lane, partitions: int) -> None:
         """As it is now."""

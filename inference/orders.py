@@ -88,6 +88,11 @@ class Orders:
             if not running and self._running.get(claim) is running:
                 del self._running[claim]
 
+    def end(self, claim: str) -> None:
+        """What runs gives way, though its owner has ordered nothing."""
+        for order in self._running.get(claim, ()):
+            order.obey(ControlType.ABORT)
+
     def _take(self, claim: str, kind: ControlType) -> None:
         if self._given.get(claim) is not ControlType.ABORT:
             self._given[claim] = kind

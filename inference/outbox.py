@@ -5,10 +5,10 @@ from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from contracts.completion import Completion, Escalation
+from contracts.completion import Completion, Escalation, Shadowed, ShadowWanted
 from contracts.dead_letter import DeadLetter
 from contracts.errors import EngineFailed
 from contracts.headers import RawHeaders
@@ -57,6 +57,14 @@ class Outbox:
             error = EngineFailed("The answer is larger than a Kafka record may be.")
             failed = completion.model_copy(update={"outcome": Outcome.FAILED, "status": error.status})
             await self._publish(self._topics.completions, record, error.body(), [*record.headers, *failed.to_headers()])
+
+    async def beside(self, record: ConsumerRecord, said: ShadowWanted | Shadowed) -> None:
+        """What a shadow run begins with, or what came of one. Whether it arrives matters to nobody who waits."""
+        value = (record.value or b"") if isinstance(said, ShadowWanted) else b""
+        try:
+            await self._publish(self._topics.completions, record, value, [*record.headers, *said.to_headers()])
+        except KafkaError as error:
+            log.warning("A shadow run is left out.", error=repr(error))
 
     async def dead_letter(
         self, record: ConsumerRecord, reason: str, *, attempts: int = 1, outcome: Outcome | None = None

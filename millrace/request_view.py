@@ -71,7 +71,11 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 def _print(console: Console, row: Row) -> None:
-    instead = {"waste": "wasted run", "escalated": f"did not stand: {row['escalated']}"}
+    instead = {
+        "waste": "wasted run",
+        "escalated": f"did not stand: {row['escalated']}",
+        "shadow": "shadow run",
+    }
     outcome = str(instead.get(str(row["kind"]), row["outcome"]))
     title = Text.assemble(
         (f"{row['tenant']}:{row['idempotency_key']}", "bold"),

@@ -1,8 +1,8 @@
 """What a run says when it is over, and the usage event that tells of it."""
 
-from typing import Any
+from typing import Any, Literal
 
-from contracts.completion import Completion, Escalation
+from contracts.completion import Completion, Escalation, Shadowed, ShadowWanted
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
 from contracts.headers import HeaderModel
@@ -12,6 +12,8 @@ from contracts.prices import PriceTable
 from contracts.tags import parse_tags
 from contracts.usage import UsageEvent, UsageKind, event_id
 from streams.records import Record
+
+Agreement = Literal["", "same", "other"]
 
 
 class _Routed(HeaderModel):
@@ -28,6 +30,8 @@ class _Routed(HeaderModel):
     fallback_reason: str = ""
     cascade: str = ""
     attempt: int = 1
+    shadow_of: str = ""
+    answered: str = ""
 
 
 class Ended(Admitted, _Routed, Completion):
@@ -40,7 +44,24 @@ class Escalated(Admitted, _Routed, Escalation):
     """Of an attempt whose answer doesn't stand."""
 
 
-def list_price(prices: PriceTable, ended: Ended | Escalated, at: int) -> tuple[int, str]:
+class Wanted(Admitted, _Routed, ShadowWanted):
+    """Of a run that answered, and that another model's is to follow."""
+
+    shadow: str
+
+
+class Compared(Admitted, _Routed, Shadowed):
+    """Of a shadow run."""
+
+    @property
+    def agreement(self) -> Agreement:
+        """Nothing can be said without both answers."""
+        if self.shadow_outcome is not Outcome.SUCCEEDED or not (self.answered and self.answer_digest):
+            return ""
+        return "same" if self.answered == self.answer_digest else "other"
+
+
+def list_price(prices: PriceTable, ended: Ended | Escalated | Compared, at: int) -> tuple[int, str]:
     """What its tokens cost at `at` (UTC ms): nano-dollars, and the price table's version; none without a price."""
     price = prices.find(ended.model, ended.model_version, at)
     if price is None:
@@ -69,8 +90,15 @@ def escalated_of(
     return _event(record, key, ended, named, **said, unbilled_nano=unbilled_nano, price_version=price_version)
 
 
-def _event(record: Record, key: RequestKey, ended: Ended | Escalated, named: str, **said: Any) -> UsageEvent:
-    same = {name: getattr(ended, name) for name in _SAME}
+def shadow_of(record: Record, key: RequestKey, ended: Compared, unbilled_nano: int, price_version: str) -> UsageEvent:
+    """Of a run that nobody asked for: one for each record that tells of one, since each has used the engine."""
+    said = {"kind": UsageKind.SHADOW, "outcome": ended.shadow_outcome, "agreement": ended.agreement}
+    named = f"shadow {record.position}"
+    return _event(record, key, ended, named, **said, unbilled_nano=unbilled_nano, price_version=price_version)
+
+
+def _event(record: Record, key: RequestKey, ended: Ended | Escalated | Compared, named: str, **said: Any) -> UsageEvent:
+    same = {name: getattr(ended, name) for name in _SAME if name in type(ended).model_fields}
     return UsageEvent(
         **same,
         **said,

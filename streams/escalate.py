@@ -16,7 +16,12 @@ from streams.ended import Escalated, escalated_of, list_price
 from streams.entry import First
 from streams.records import Output, Record
 
-_LEFT_BEHIND = frozenset(header_name(field) for field in Escalation.model_fields) | {"cascade", "model", "attempt"}
+_LEFT_BEHIND = frozenset(header_name(field) for field in Escalation.model_fields) | {
+    "cascade",
+    "shadow",
+    "model",
+    "attempt",
+}
 
 
 class Escalate:

@@ -174,6 +174,8 @@ class Meter:
         ]
         if choice.route.cascade:
             headers.append(("cascade", choice.route.cascade.encode()))
+        if choice.route.shadow:
+            headers.append(("shadow", choice.route.shadow.encode()))
         admitted(choice.route.model, request.lane, choice.route.rule, held.need.tokens)
         topic = self._topics.work(choice.route.model, request.lane)
         return Output(topic, request.request_key.encode(), record.value, headers)

@@ -32,6 +32,7 @@ class Route(NamedTuple):
     fallback_reason: str = ""  # why that one couldn't take it; see Away
     starts_at: int | None = None  # UTC ms, expected by what the workers told; shown, decides nothing any more
     cascade: str = ""  # when its answer doesn't stand, and who answers then: a header, see contracts/cascade.py
+    shadow: str = ""  # the model that runs too, once it has answered
 
 
 class Refusal(NamedTuple):
@@ -59,6 +60,7 @@ class Router:
         self.version = f"{catalogue.version}+{_hash(catalogue)}/{self.scorer.version}"
         self._prices = prices
         self._cascades = {rule.name: rule.cascade for rule in catalogue.rules if rule.cascade}
+        self._shadows = {rule.name: rule.shadow for rule in catalogue.rules if rule.shadow}
 
     def choose(self, request: Admitted, body: bytes, at: int, now: Conditions = CALM) -> Route | Refusal:
         """`at` (UTC ms) says which prices are in force. The body is parsed only when the choice depends on it.
@@ -68,10 +70,7 @@ class Router:
         waits for a second answer: where its model can't take it now, the first one stands.
         """
         chosen = self._chosen(request, body, at, now)
-        if isinstance(chosen, Route) and chosen.cascade:
-            second = read_cascade(chosen.cascade).model
-            return chosen._replace(cascade="") if now.away(second, request.deadline, at) else chosen
-        return chosen
+        return chosen if isinstance(chosen, Refusal) else _at_hand(chosen, request, at, now)
 
     def _chosen(self, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | Refusal:
         wanted = self._wanted(request, body, at, now.calm())
@@ -79,9 +78,7 @@ class Router:
             return wanted
         reason = now.away(wanted.model, request.deadline, at)
         if reason is None:
-            second = read_cascade(wanted.cascade).model if wanted.cascade else ""
-            away = second and now.away(second, request.deadline, at)
-            return wanted._replace(cascade="") if away else wanted
+            return wanted
         other = self._stand_in(wanted, request, body, at, now)
         if other:
             return other._replace(fallback_from=wanted.model, fallback_reason=reason)
@@ -133,8 +130,12 @@ class Router:
             choice = _Choice(min(able, key=case.estimate.cost), MAX_COST)
             if not case.estimate.within_ceiling(choice.model):
                 return _too_dear(case.request, case.estimate.cost(choice.model))
-        cascade = self._cascade(case, choice)
-        return Route(*choice, case.complexity, case.estimate.tokens(choice.model), cascade=cascade)
+        tokens, cascade, shadow = (
+            case.estimate.tokens(choice.model),
+            self._cascade(case, choice),
+            self._shadow(case, choice),
+        )
+        return Route(*choice, case.complexity, tokens, cascade=cascade, shadow=shadow)
 
     def _choice(self, case: Case, fields: dict[str, Any], able: list[str]) -> _Choice | None:
         asked = case.request.requested_model
@@ -184,6 +185,13 @@ class Router:
         too_dear = most is not None and case.estimate.cost(cascade.model) > most
         return "" if too_dear or not case.estimate.within_ceiling(cascade.model) else cascade.header()
 
+    def _shadow(self, case: Case, choice: _Choice) -> str:
+        """Empty for most: it isn't drawn, or the other model is no other or can't serve it."""
+        shadow = self._shadows.get(choice.rule)
+        if shadow is None or shadow.model == choice.model or not shadow.draws(case.request.request_key):
+            return ""
+        return shadow.model if case.can(shadow.model, self.catalogue) else ""
+
     def _standing(self, model: str, case: Case) -> tuple[int, int]:
         return self.catalogue.models[model].quality, case.estimate.cost(model)
 
@@ -219,6 +227,15 @@ class Router:
 
 _NO_RULE = Refusal(400, "no_route", "No rule of the routing policy takes this request: name a model.", "model")
 _PARAMS = {"tools": "tools", "vision": "messages", "json_schema": "response_format"}
+
+
+def _at_hand(route: Route, request: Admitted, at: int, now: Conditions) -> Route:
+    """Without a second model that can't take it now. Where one stands in for another, nothing runs just to learn."""
+    if route.cascade and now.away(read_cascade(route.cascade).model, request.deadline, at):
+        route = route._replace(cascade="")
+    if route.shadow and (route.fallback_from or now.away(route.shadow, request.deadline, at)):
+        route = route._replace(shadow="")
+    return route
 
 
 def _hash(catalogue: Catalogue) -> str:

@@ -22,6 +22,7 @@ from streams.escalate import Escalate
 from streams.expiry import Floor
 from streams.records import Output, Record
 from streams.replies import Replies
+from streams.shadow import Shadows, is_shadow, wants_shadow
 from streams.stage import House, Keyed, Stage
 
 STAGE = "settle"
@@ -30,7 +31,8 @@ _ESCALATED = ESCALATED.encode()
 
 def settle(house: House) -> Stage:
     settings = house.settings
-    decide = Settle(house.topics, house.prices, settings.idempotency_window_hours * 3_600_000).decide
+    window_ms, wait_ms = settings.idempotency_window_hours * 3_600_000, settings.shadow_wait_seconds * 1000
+    decide = Settle(house.topics, house.prices, window_ms, wait_ms).decide
     partitions = settings.request_partitions
     return Stage(
         STAGE,
@@ -42,18 +44,21 @@ def settle(house: House) -> Stage:
 
 
 class Settle:
-    def __init__(self, topics: Topics, prices: PriceTable, window_ms: int) -> None:
+    def __init__(self, topics: Topics, prices: PriceTable, window_ms: int, shadow_wait_ms: int = 0) -> None:
         self._topics = topics
         self._prices = prices
         self._window_ms = window_ms
         self._replies = Replies(topics)
         self._escalate = Escalate(topics, prices)
+        self._shadows = Shadows(topics, prices, shadow_wait_ms)
 
     def decide(self, floor: Floor, entry: Entry | None, record: Record) -> Decision:
         try:
             key = RequestKey.decode(record.key)
             if header(record.headers, "outcome") == _ESCALATED:
                 return self._second_attempt(floor, entry, record, key)
+            if is_shadow(record) or wants_shadow(record):
+                return Decision(entry, self._beside(entry, record, key))
             ended = Ended.from_headers(record.headers)
             claim = Claim.parse(ended.claim)
         except InvalidRequest as error:
@@ -77,6 +82,13 @@ class Settle:
             held = self._held(entry, record, ended, claim)._replace(first=first)
             return Decision(held, [self._usage(self._escalate.usage(record, key, ended, first)), work])
         return Decision(entry, self._waste(record, key, ended))
+
+    def _beside(self, entry: Entry | None, record: Record, key: RequestKey) -> list[Output]:
+        """What changes nothing. Raises InvalidRequest."""
+        if not is_shadow(record):
+            return self._shadows.work(entry, record)
+        usage = self._shadows.usage(record, key)
+        return [self._usage(usage)] if usage else []
 
     def _is_first(self, floor: Floor, entry: Entry | None, claim: Claim, ended: Ended | Escalated) -> bool:
         """Without an entry, it was removed after its window, or its claim's news were lost in a crash and will come

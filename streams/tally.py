@@ -15,6 +15,9 @@ from streams.tenants import Book
 STAGE = "meter"  # to operators they are one
 _BEFORE_ADMISSION = (Outcome.CANCELLED, Outcome.EXPIRED)  # may come to what the meter hasn't seen yet
 
+# The reservation is for the attempt that follows as well; and a shadow run has none.
+_HOLDS_NOTHING = (UsageKind.ESCALATED, UsageKind.SHADOW)
+
 
 def tally(house: House) -> Stage:
     """Settles reservations, from `usage`."""
@@ -55,8 +58,8 @@ class Tally:
             return
         tenant.settled = record.offset
         ended(event)
-        if event.kind is UsageKind.ESCALATED:
-            return  # the reservation is for the attempt that follows as well
+        if event.kind in _HOLDS_NOTHING:
+            return
         key = ReservationKey(event.tenant, event.accepted_at, event.claim)
         held = book.reservation(key)
         if held is None:  # settle publishes again after a crash; or it was turned away, and never had one

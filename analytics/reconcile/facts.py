@@ -81,7 +81,10 @@ class Facts:
                 log.waiting(offset, tenant)
 
     def _work(self, record: ConsumerRecord) -> None:
-        if self._waits(record) and (found := self._claim(dict(record.headers))):
+        headers = dict(record.headers)
+        if "shadow-of" in headers:  # its claim has ended
+            return
+        if self._waits(record) and (found := self._claim(headers)):
             log, offset, tenant = found
             log.waiting(offset, tenant)
 

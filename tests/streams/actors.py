@@ -4,7 +4,8 @@ from itertools import count
 
 import orjson
 
-from contracts.completion import Completion, Escalation
+from contracts.cascade import Doubt
+from contracts.completion import Completion, Escalation, Shadowed, ShadowWanted
 from contracts.control import ControlType
 from contracts.envelope import RequestType
 from contracts.headers import RawHeaders
@@ -113,6 +114,38 @@ def escalate(world: World, work: Produced, *, run: str | None = None) -> Produce
     )
     headers = [*work.headers, *ended.to_headers()]
     return world.produce(Output(world.topics.completions, work.key, work.value, headers))
+
+
+def want_shadow(world: World, ended: Produced, digest: str = "same") -> Produced:
+    """The worker hands the body of what it has ended on."""
+    work = next(one for one in work_records(world) if text(one, "claim") == text(ended, "claim"))
+    said = ShadowWanted(run=text(ended, "run"), finished_at=world.now, answer_kind="final", answer_digest=digest)
+    headers = [*work.headers, *said.to_headers()]
+    return world.produce(Output(world.topics.completions, work.key, work.value, headers))
+
+
+def shadowed(
+    world: World, work: Produced, outcome: Outcome = Outcome.SUCCEEDED, *, digest: str = "same", doubt: Doubt | str = ""
+) -> Produced:
+    """Another worker ends a shadow run."""
+    ended = Shadowed(
+        shadow_outcome=outcome,
+        run=f"run-{next(_numbers)}",
+        worker="w2",
+        engine="test",
+        model_version="2.5",
+        prompt_tokens=7,
+        completion_tokens=4,
+        started_at=world.now,
+        finished_at=world.now,
+        engine_us=900,
+        answer_kind="final",
+        answer_digest=digest if outcome is Outcome.SUCCEEDED else "",
+        mean_logprob=-0.25,
+        doubt=doubt,
+    )
+    headers = [*work.headers, *ended.to_headers()]
+    return world.produce(Output(world.topics.completions, work.key, b"", headers))
 
 
 def work_records(world: World) -> list[Produced]:
