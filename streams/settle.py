@@ -55,10 +55,10 @@ class Settle:
     def decide(self, floor: Floor, entry: Entry | None, record: Record) -> Decision:
         try:
             key = RequestKey.decode(record.key)
-            if header(record.headers, "outcome") == _ESCALATED:
-                return self._second_attempt(floor, entry, record, key)
             if is_shadow(record) or wants_shadow(record):
                 return Decision(entry, self._beside(entry, record, key))
+            if header(record.headers, "outcome") == _ESCALATED:
+                return self._second_attempt(floor, entry, record, key)
             ended = Ended.from_headers(record.headers)
             claim = Claim.parse(ended.claim)
         except InvalidRequest as error:

@@ -58,7 +58,10 @@ def train(
     from_feedback: Annotated[
         bool, typer.Option("--from-feedback", help="Learn from what callers thought of answers, alone or as well.")
     ] = False,
-    since: Annotated[str, typer.Option(help="Feedback on requests since 1h, 7d, or a date or time in UTC.")] = "30d",
+    from_shadow: Annotated[
+        bool, typer.Option("--from-shadow", help="Learn from shadow runs, alone or as well.")
+    ] = False,
+    since: Annotated[str, typer.Option(help="Of requests since 1h, 7d, or a date or time in UTC.")] = "30d",
     seed: Annotated[int, typer.Option(help="Deals the subjects to the folds.")] = 1,
     data_dir: DataDir = None,
     format_: Format = "table",
@@ -69,11 +72,12 @@ def train(
     from millrace.routing.training import train, unseen_needs
     from streams.scoring.learned import dump
 
-    if file is None and not from_feedback:
-        raise ConfigError("Give a FILE of labelled questions, --from-feedback, or both.")
-    given = Dataset.read(file) if file else None
-    data = _with_feedback(given, since, data_dir) if from_feedback else given
-    assert data is not None, "one of the two was given"
+    if file is None and not (from_feedback or from_shadow):
+        raise ConfigError("Give a FILE of labelled questions, --from-feedback, --from-shadow, or several of them.")
+    data = Dataset.read(file) if file else None
+    if from_feedback or from_shadow:
+        data = _with_traffic(data, since, data_dir, feedback=from_feedback, shadow=from_shadow)
+    assert data is not None, "one of them was given"
     needs = unseen_needs(data.rows, seed)
     output.write_bytes(dump(train(data, needs, seed)))
     _show(data.rows, needs, format_)
@@ -120,7 +124,9 @@ def explain(
         show_explanation(found, router.catalogue, Console())
 
 
-def _with_feedback(file: "Dataset | None", since: str, data_dir: Path | None) -> "Dataset":
+def _with_traffic(
+    file: "Dataset | None", since: str, data_dir: Path | None, *, feedback: bool, shadow: bool
+) -> "Dataset":
     import asyncio
 
     from contracts.catalogue import load_catalogue
@@ -128,12 +134,18 @@ def _with_feedback(file: "Dataset | None", since: str, data_dir: Path | None) ->
     from millrace.ledger_client import ledger
     from millrace.load_settings import load_connected_settings
     from millrace.routing.from_feedback import best_model, joined, judgements, labelled
+    from millrace.routing.from_shadow import compared_questions, comparisons
 
     settings, span = load_connected_settings(data_dir), span_of(since)
     best = best_model(load_catalogue(settings.routes_file), load_prices(settings.prices_file), span.until)
     with ledger(data_dir) as client:
-        judged = judgements(client, span.since)
-    return joined(asyncio.run(labelled(settings, judged, best, *span)), file)
+        judged = judgements(client, span.since) if feedback else {}
+        compared = comparisons(client, span.since) if shadow else {}
+    rows = asyncio.run(labelled(settings, judged, best, *span)) if feedback else []
+    if shadow:  # of a question that somebody has judged as well, that counts
+        told = {key: found for key, found in compared.items() if key not in judged}
+        rows += asyncio.run(compared_questions(settings, told, best, *span))
+    return joined(rows, file)
 
 
 def _write_json(document: dict[str, object]) -> None:

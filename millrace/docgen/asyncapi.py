@@ -64,7 +64,8 @@ def _flow(topics: Topics) -> dict[str, Channel]:
         ),
         "completions": Channel(
             topics.completions,
-            "Every terminal outcome. " + ANSWERS,
+            "Every terminal outcome. " + ANSWERS + " Beside these, with headers of their own and ending nothing: "
+            "escalation-headers (the value is the request's body), shadow-wanted-headers (likewise), shadowed-headers.",
             REQUEST_KEY,
             "completion-headers",
             [],

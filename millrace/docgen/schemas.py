@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from contracts.api_keys import ApiKey
 from contracts.bodies import ChatCompletionRequest, CompletionRequest
-from contracts.completion import Completion
+from contracts.completion import Completion, Escalation, Shadowed, ShadowWanted
 from contracts.control import Control
 from contracts.dead_letter import DeadLetter, Handled
 from contracts.duplicate import Duplicate
@@ -29,6 +29,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "admitted-headers": Admitted,
     "work-headers": Work,
     "completion-headers": Completion,
+    "escalation-headers": Escalation,
+    "shadow-wanted-headers": ShadowWanted,
+    "shadowed-headers": Shadowed,
     "frame-headers": Frame,
     "request-state": RequestState,
     "usage-event": UsageEvent,

@@ -85,8 +85,8 @@ def joined(rows: list[Labelled], file: Dataset | None) -> Dataset:
     whole = [*(file.rows if file else ()), *rows]
     if len(whole) < LEAST:
         raise ConfigError(
-            f"{len(rows)} judged questions are still in Kafka, and it takes {LEAST} to learn from: gather more, or "
-            "give a FILE of labelled questions as well."
+            f"{len(rows)} judged or compared questions are still in Kafka, and it takes {LEAST} to learn from: gather "
+            "more, or give a FILE of labelled questions as well."
         )
     if len({row.subject for row in whole}) < 2:
         raise ConfigError("All questions are of one feature: it takes two, to measure on what was left out.")

@@ -169,10 +169,11 @@ def _rules() -> list[Rule]:
 
 def test_the_policy_of_the_docs_is_one() -> None:
     page = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
-    text, _fallback, cascade = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    text, _fallback, cascade, shadow = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert len(parse_toml(text, "routing.md", Catalogue).rules) == 3
     models, _, _ = text.partition("[[rules]]")
     assert parse_toml(models + cascade, "routing.md", Catalogue).rules[0].cascade
+    assert parse_toml(models + shadow, "routing.md", Catalogue).rules[1].shadow
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,23 @@ def test_the_policy_of_the_docs_is_one() -> None:
 )
 def test_a_cascade_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -> None:
     rule = f'name = "r"\nmodel = "small"\ncascade = {{ {wrong} }}\n'
+    text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
+    with pytest.raises(ConfigError, match=f"line 7.*{why}"):
+        parse_toml(text, "routes.toml", Catalogue)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ('model = "huge", share = 0.1', "names the model 'huge'"),
+        ('model = "small", share = 0.1', "is the model that answers"),
+        ('model = "large", share = 0', "share"),
+        ('model = "large", share = 1.5', "share"),
+        ('model = "large"', "share"),
+    ],
+)
+def test_a_shadow_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -> None:
+    rule = f'name = "r"\nmodel = "small"\nshadow = {{ {wrong} }}\n'
     text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
     with pytest.raises(ConfigError, match=f"line 7.*{why}"):
         parse_toml(text, "routes.toml", Catalogue)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from contracts.completion import ESCALATED, Completion, Escalation
+from contracts.completion import ESCALATED, SHADOW_WANTED, SHADOWED, Completion, Escalation, Shadowed, ShadowWanted
 from contracts.control import Control, ControlType
 from contracts.envelope import Lane
 from contracts.frames import Frame
@@ -28,6 +28,11 @@ from tests.inference.jobs import chat, work_headers
 DEADLINE_SECONDS = 30.0
 MODEL = "small"
 ROOT = Path(__file__).parents[2]
+_NO_ENDS: dict[str, type[Escalation | ShadowWanted | Shadowed]] = {
+    ESCALATED: Escalation,
+    SHADOW_WANTED: ShadowWanted,
+    SHADOWED: Shadowed,
+}
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Outcome:
     """A completions record, read."""
 
     record: ConsumerRecord
-    completion: Completion | Escalation
+    completion: Completion | Escalation | ShadowWanted | Shadowed
     body: dict[str, Any]
 
     @property
@@ -142,9 +147,10 @@ async def open_bench(settings: Settings, *, frames: bool = True) -> AsyncIterato
 async def _read(consumer: AIOKafkaConsumer, topics: Topics, log: Log) -> None:
     async for record in consumer:
         if record.topic == topics.completions:
-            escalated = dict(record.headers)["outcome"] == ESCALATED.encode()
-            ended = (Escalation if escalated else Completion).from_headers(record.headers)
-            log.completions.append(Outcome(record, ended, orjson.loads(record.value)))
+            kind = _NO_ENDS.get(dict(record.headers)["outcome"].decode(), Completion)
+            log.completions.append(
+                Outcome(record, kind.from_headers(record.headers), orjson.loads(record.value or "{}"))
+            )
         elif record.topic == topics.dead_letters:
             log.dead_letters.append(record)
         else:
