@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.cascade import Doubt
 from contracts.headers import HeaderModel
@@ -58,6 +58,35 @@ class Escalation(Execution):
 
     outcome: Literal["escalated"] = ESCALATED
     escalated: Doubt
+    first_answer: str = Field(
+        "", description="the answer that doesn't stand, where it is whole and no longer than MOST_CARRIED"
+    )
+
+
+MOST_CARRIED: Final = 65_536  # bytes; half of what headers may add to the largest request: topics.GROWTH_BYTES
+
+
+class FirstAnswer(BaseModel):
+    """JSON in a header of the second attempt's work: what the first one took, should its answer be needed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    model_version: str = ""
+    engine: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = ""
+
+
+class FirstStands(Completion):
+    """The second attempt failed, and the first one's answer is the request's after all. These headers come after those
+    of the work, and so count."""
+
+    model: str
+    fallback_from: str
+    fallback_reason: str = "failed"
 
 
 SHADOW_WANTED: Final = "shadow"

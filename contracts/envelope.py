@@ -107,13 +107,17 @@ class Work(Admitted):
     rate_limits: str = Field("", description="the caller's limits and what is left of them; see rate_limits.py")
     turn: int = Field(0, ge=0, description="offset on `admitted`: of a tenant's requests the lower one goes first")
     fallback_from: str = Field("", description="the model that should have served it, when another one does")
-    fallback_reason: str = Field("", description="why: no_worker, failing or over_capacity")
+    fallback_reason: str = Field("", description="why: no_worker, failing, over_capacity or failed")
     estimated_start: int | None = Field(
         None, description="UTC ms: when it was expected to start, as it was let through"
     )
     cascade: str = Field("", description="when the answer doesn't stand, and who answers then; see cascade.py")
     attempt: int = Field(1, ge=1, description="2: of the cascade's second model")
     escalated: str = Field("", description="why the first attempt's answer didn't stand")
+    first: str = Field(
+        "", description="of a second attempt: what the first answer took, JSON; see completion.FirstAnswer"
+    )
+    first_answer: str = Field("", description="of a second attempt: that answer, should this one fail")
     shadow: str = Field("", description="the model that is to run too, once this one has answered; see shadow.py")
     shadow_of: str = Field("", description="of a shadow run: the model that has answered")
     answered: str = Field("", description="of a shadow run: the digest of that answer")

@@ -40,7 +40,7 @@ class Frame(HeaderModel):
     retry_after_ms: int | None = Field(None, ge=0)
     rate_limits: str = Field("", description="the caller's limits and what is left of them; on a run's first frame")
     fallback_from: str = Field("", description="the model that should have answered")
-    fallback_reason: str = Field("", description="why it did not: no_worker, failing or over_capacity")
+    fallback_reason: str = Field("", description="why it did not: no_worker, failing, over_capacity or failed")
     escalated: str = Field("", description="why the first model's answer did not stand")
     deltas_at: str = Field("", description="on a state: the reply address that has the deltas; `responses` when absent")
     queue_position: int | None = Field(None, ge=0, description="on a place: requests that start before it")

@@ -44,7 +44,7 @@ class UsageEvent(BaseModel):
     lane: Lane = "interactive"
     route: str = ""
     fallback_from: str = Field("", description="the model that should have served it, when another one did")
-    fallback_reason: str = Field("", description="why: no_worker, failing or over_capacity")
+    fallback_reason: str = Field("", description="why: no_worker, failing, over_capacity or failed")
     router_version: str = ""
     complexity: float = 0.0
     outcome: Outcome

@@ -20,6 +20,7 @@ from contracts.settings import Settings
 from contracts.topics import Topics
 from inference.claims import Claims
 from inference.engine import AttemptsExhausted, EngineDied, EngineStalled
+from inference.first_answer import or_first
 from inference.generation import Assignment, Generator
 from inference.holding import Holding
 from inference.lane import Lane, Ticket, open_lanes
@@ -252,7 +253,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 return await self._serve_shadow(assignment, ticket, serving)
             completion, body = await self._attempt(assignment, ticket, serving)
         except AttemptsExhausted as error:
-            await self._give_up(serving, error)
+            await self._give_up(assignment, serving, error)
         except AlreadyEscalated:
             self._leave_engine()
         except InvalidRequest as error:
@@ -268,7 +269,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if assignment.work.stream:
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             serving.sending()
-            await self._outbox.complete(serving.leaving, completion, body)
+            again = self._holding.may_have_begun(ticket.place)
+            await self._outbox.complete(serving.leaving, *or_first(assignment.work, completion, body, again=again))
             log.debug("Ended.", outcome=str(completion.outcome), tokens=completion.completion_tokens)
             self._count(poison=False)
             await self._shadows.want(assignment, serving, completion)
@@ -293,7 +295,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._poison.count(poison=poison):
             self._die(f"{self.model}: {self._poison.sentence}")
 
-    async def _give_up(self, serving: Serving, error: AttemptsExhausted) -> None:
+    async def _give_up(self, assignment: Assignment, serving: Serving, error: AttemptsExhausted) -> None:
         record = serving.record
         log.error("Given up.", reason=error.message)
         self._leave_engine()
@@ -301,9 +303,11 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         completion, body = self._generator.give_up(error)
         self.telling.ended(None, completion)
         attempts = self._settings.worker_max_attempts
-        await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=Outcome.FAILED)
+        ended, body = or_first(assignment.work, completion, body, again=True)
+        outcome = Outcome(ended.outcome)
+        await self._outbox.dead_letter(record, error.message, attempts=attempts, outcome=outcome)
         serving.sending()
-        await self._outbox.complete(serving.leaving, completion, body)
+        await self._outbox.complete(serving.leaving, ended, body)
 
     async def _attempt(
         self, assignment: Assignment, ticket: Ticket, serving: Serving

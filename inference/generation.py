@@ -26,6 +26,7 @@ from inference.chunks import Chunks
 from inference.deltas import DeltaStream
 from inference.engine import CANCELLED, Engine, EngineDied, EngineOverloaded, EngineStalled, Finish, Job, Load, Step
 from inference.engine_time import NO_SHARE, EngineMeter, Seat, Share
+from inference.first_answer import carried
 from inference.first_token import FirstTokenTime
 from inference.frames import Frames
 from inference.metrics import ModelMetrics
@@ -170,7 +171,8 @@ class Generator:
             return self._ended(run, Outcome.FAILED, failure), failure.body()
         if run.trial and run.trial.doubt:
             log.info("A first answer doesn't stand.", why=run.trial.doubt)
-            return Escalation(escalated=run.trial.doubt, **self._said(run)), b""
+            first = carried(run.answer.finish, body)
+            return Escalation(escalated=run.trial.doubt, first_answer=first, **self._said(run)), b""
         finish = run.answer.finish
         ended = self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED)
         if assignment.compared and ended.outcome is Outcome.SUCCEEDED:

@@ -52,11 +52,11 @@ class Outbox:
         if isinstance(completion, Escalation):
             body = record.value or b""
         try:
-            await self._publish(self._topics.completions, record, body, [*record.headers, *completion.to_headers()])
+            await self._publish(self._topics.completions, record, body, _with(record, completion))
         except MessageSizeTooLargeError:
             error = EngineFailed("The answer is larger than a Kafka record may be.")
             failed = completion.model_copy(update={"outcome": Outcome.FAILED, "status": error.status})
-            await self._publish(self._topics.completions, record, error.body(), [*record.headers, *failed.to_headers()])
+            await self._publish(self._topics.completions, record, error.body(), _with(record, failed))
 
     async def beside(self, record: ConsumerRecord, said: ShadowWanted | Shadowed) -> None:
         """What a shadow run begins with, or what came of one. Whether it arrives matters to nobody who waits."""
@@ -88,3 +88,9 @@ class Outbox:
             with attempt:
                 delivery = await self._producer.send(topic, value, key=record.key, headers=headers)
                 await delivery
+
+
+def _with(record: ConsumerRecord, completion: Completion | Escalation) -> RawHeaders:
+    """A first answer that travelled with the work has arrived."""
+    kept = [pair for pair in record.headers if pair[0] not in ("first", "first-answer")]
+    return [*kept, *completion.to_headers()]

@@ -6,7 +6,7 @@ leaves either nothing of the second attempt or all of it.
 """
 
 from contracts.cascade import read_cascade
-from contracts.completion import Escalation
+from contracts.completion import Escalation, FirstAnswer
 from contracts.headers import header_name
 from contracts.keys import RequestKey
 from contracts.prices import PriceTable
@@ -38,6 +38,8 @@ class Escalate:
             ("attempt", str(ended.attempt + 1).encode()),
             ("escalated", ended.escalated.encode()),
         ]
+        if ended.first_answer:
+            headers += [("first", _first(ended)), ("first-answer", ended.first_answer.encode())]
         return Output(self._topics.work(model, ended.lane), record.key, record.value, headers)
 
     def first(self, record: Record, ended: Escalated) -> First:
@@ -46,3 +48,9 @@ class Escalate:
 
     def usage(self, record: Record, key: RequestKey, ended: Escalated, first: First) -> UsageEvent:
         return escalated_of(record, key, ended, first.unbilled_nano, first.price_version)
+
+
+def _first(ended: Escalated) -> bytes:
+    """Goes with the request, so that whoever fails can give the first answer instead."""
+    said = ended.model_dump(include=set(FirstAnswer.model_fields))
+    return FirstAnswer(**said).model_dump_json().encode()

@@ -5,7 +5,7 @@ from itertools import count
 import orjson
 
 from contracts.cascade import Doubt
-from contracts.completion import Completion, Escalation, Shadowed, ShadowWanted
+from contracts.completion import Completion, Escalation, FirstAnswer, FirstStands, Shadowed, ShadowWanted
 from contracts.control import ControlType
 from contracts.envelope import RequestType
 from contracts.headers import RawHeaders
@@ -99,7 +99,7 @@ def finish(
     return world.produce(Output(world.topics.completions, work.key, orjson.dumps(answer), headers))
 
 
-def escalate(world: World, work: Produced, *, run: str | None = None) -> Produced:
+def escalate(world: World, work: Produced, *, run: str | None = None, answer: str = "") -> Produced:
     """A worker finds that its answer doesn't stand."""
     ended = Escalation(
         run=run or f"run-{next(_numbers)}",
@@ -111,9 +111,26 @@ def escalate(world: World, work: Produced, *, run: str | None = None) -> Produce
         started_at=world.now,
         finished_at=world.now,
         escalated="unsure",
+        first_answer=answer,
     )
     headers = [*work.headers, *ended.to_headers()]
     return world.produce(Output(world.topics.completions, work.key, work.value, headers))
+
+
+def give_first(world: World, work: Produced) -> Produced:
+    """The second model's worker fails, and gives the answer that came with the work."""
+    first = FirstAnswer.model_validate_json(text(work, "first"))
+    ended = FirstStands(
+        **first.model_dump(),
+        outcome=Outcome.SUCCEEDED,
+        run=f"run-{next(_numbers)}",
+        worker="w2",
+        finished_at=world.now,
+        engine_us=700,
+        fallback_from=text(work, "model"),
+    )
+    headers = [*work.headers, *ended.to_headers()]
+    return world.produce(Output(world.topics.completions, work.key, text(work, "first-answer").encode(), headers))
 
 
 def want_shadow(world: World, ended: Produced, digest: str = "same") -> Produced:

@@ -18,6 +18,7 @@ from tests.streams.actors import (
     escalate,
     finish,
     frames,
+    give_first,
     orders,
     text,
     usage_events,
@@ -95,6 +96,33 @@ def test_one_answer_one_bill_and_two_rows(world: World) -> None:
     assert first.event_id == event_id("acme:k1", "0.0", "attempt 1")
     assert (bill.kind, bill.attempt, bill.model, bill.escalated) == (UsageKind.USAGE, 2, "large", "unsure")
     assert (bill.event_id, bill.unbilled_nano, bill.cost_nano > 0) == (event_id("acme:k1", "0.0"), 0, True)
+
+
+def test_the_first_answer_travels_with_the_second_attempt_and_is_billed_where_that_fails(world: World) -> None:
+    """It is what its caller gets, so it is what its caller pays, at the price of the model that wrote it."""
+    answer = '{"id": "first"}'
+    escalate(world, first_attempt(world), answer=answer)
+    world.settle_down()
+    (second,) = world.records("work.large.interactive")
+    assert (text(second, "first-answer"), second.value) == (answer, AUTO)
+    give_first(world, second)
+    world.settle_down()
+    (frame,) = frames(world)
+    assert (frame.value, text(frame, "model"), text(frame, "outcome")) == (answer.encode(), "small", "succeeded")
+    assert (text(frame, "fallback-from"), text(frame, "fallback-reason")) == ("large", "failed")
+    first, bill = usage_events(world)
+    price = load_prices().find("small", "2.5", bill.event_time)
+    assert price is not None
+    assert (bill.kind, bill.model, bill.model_version, bill.attempt) == (UsageKind.USAGE, "small", "2.5", 2)
+    assert (bill.cost_nano, bill.completion_tokens, bill.engine_us) == (price.cost(7, 0, 3), 3, 700)
+    assert (first.kind, first.cost_nano, bill.escalated) == (UsageKind.ESCALATED, 0, "unsure")
+    assert bill.event_id == event_id("acme:k1", "0.0")
+
+
+def test_an_answer_that_was_given_up_halfway_does_not_travel(world: World) -> None:
+    escalate(world, first_attempt(world))
+    world.settle_down()
+    assert not {"first", "first-answer"} & dict(world.records("work.large.interactive")[0].headers).keys()
 
 
 @pytest.mark.parametrize("late", ["finish", "escalate"])
@@ -181,7 +209,9 @@ class Cascading(Story):
             return
         chosen = self.random.choice(work)
         if text(chosen, "cascade") and self.random.random() < 0.6:
-            escalate(self.world, chosen)
+            escalate(self.world, chosen, answer=self.random.choice(["", "{}"]))
+        elif text(chosen, "first") and self.random.random() < 0.4:
+            give_first(self.world, chosen)
         else:
             finish(self.world, chosen, self.random.choice(OUTCOMES), completion_tokens=self.random.randint(0, 8))
 
