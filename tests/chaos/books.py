@@ -1,6 +1,6 @@
 """The count from outside: Kafka's own records, ClickHouse's rows and what clients were told must tell one story."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -110,6 +110,10 @@ def wasted_tokens(evidence: Evidence, keys: Iterable[str]) -> int:
     return sum(event.prompt_tokens + event.completion_tokens for event in events if event.kind is UsageKind.WASTE)
 
 
+def count(evidence: Evidence, kind: UsageKind) -> int:
+    return sum(event.kind is kind for events in evidence.events.values() for event in events.values())
+
+
 def answers(evidence: Evidence) -> list[Said]:
     """As the log has them."""
     return [said for finals in evidence.finals.values() for said in _said(finals)]
@@ -120,6 +124,7 @@ def _of_key(evidence: Evidence, key: str, clients: list[Told]) -> Iterator[tuple
     yield from _answers(evidence, key, clients, turned_away=turned_away)
     yield from _bill(evidence, key, turned_away=turned_away)
     yield from _waste(evidence, key)
+    yield from _attempts(evidence, key)
     yield from _endings(evidence, key, clients)
 
 
@@ -195,12 +200,34 @@ def _rows(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
 def _waste(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
     """Whatever ran beside the run that answered is counted, and costs nothing."""
     events = evidence.events.get(key, {}).values()
-    wasted = [event for event in events if event.kind is UsageKind.WASTE]
-    if any(event.cost_nano for event in wasted):
-        yield DOUBLED, "waste was billed"
+    for event in events:
+        if event.kind is not UsageKind.USAGE and event.cost_nano:
+            yield DOUBLED, f"{event.kind} was billed"
     ran = {run.run for run in evidence.runs.get(key, []) if run.run}  # what was turned away never ran
     if uncounted := ran - {event.run for event in events}:
         yield UNCOUNTED, f"runs without usage or waste: {uncounted}"
+
+
+def _attempts(evidence: Evidence, key: str) -> Iterator[tuple[str, str]]:
+    """Both rows of an escalated request: who answers second comes after a first, and after a first somebody ends it."""
+    events = evidence.events.get(key, {}).values()
+    firsts = Counter(event.claim for event in events if event.kind is UsageKind.ESCALATED)
+    ends = {event.claim for event in events if event.kind in (UsageKind.USAGE, UsageKind.WASTE)}
+    models = {said.model for said in _said(evidence.finals.get(key, set()))}
+    for claim, count in firsts.items():
+        if count > 1:
+            yield DOUBLED, f"{count} first attempts of claim {claim}"
+        if claim not in ends:
+            yield LOST, f"claim {claim} escalated, and nothing ended it"
+    for event in _billed(evidence, key):
+        if (event.attempt > 1) != (event.claim in firsts):
+            yield CONTRADICTED, f"attempt {event.attempt} was billed, and {firsts[event.claim]} went before it"
+        if models and event.model not in models:
+            yield CONTRADICTED, f"billed as {event.model}, answered by {models}"
+    if shadows := [event for event in events if event.kind is UsageKind.SHADOW]:
+        answered = {event.claim for event in events if event.kind is UsageKind.USAGE}
+        if any(event.claim not in answered for event in shadows):
+            yield UNCOUNTED, "a shadow run of what wasn't answered"
 
 
 def _said(finals: set[bytes]) -> set[Said]:

@@ -11,6 +11,7 @@ from contracts.settings import Settings
 from millrace.keys import create_key
 from millrace.replay.prompts import TENANTS
 from tests.chaos.answers import Ask, Deletion, Door, Told
+from tests.chaos.cascade import UNSURE
 from tests.chaos.http_client import HttpClient
 from tests.chaos.kafka_client import KafkaClient
 from tests.chaos.limits import FRUGAL, NARROW, set_limits
@@ -37,7 +38,7 @@ class Load:
         self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        tenants = (*TENANTS, FRUGAL, NARROW)
+        tenants = (*TENANTS, FRUGAL, NARROW, UNSURE)
         secrets = {tenant: (await create_key(self._settings, tenant)).secret for tenant in tenants}
         await set_limits(self._settings)
         self._http = HttpClient(self._urls, secrets)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from contracts.envelope import OnDisconnect
 from millrace.replay.prompts import TENANTS, WORDS
 from tests.chaos.answers import Ask, Door
+from tests.chaos.cascade import UNSURE, sureness
 from tests.chaos.limits import FRUGAL, MODEL, MOST_TOKENS, NARROW
 
 _TWINS = 0.15  # share of requests that a second client asks as well
@@ -98,13 +99,22 @@ def _narrow(die: Die) -> Planned:
     return Planned(tuple([Ask(key, die.rng.choice(_PLAIN), die.short(), timed=False) for key in keys]))
 
 
+def _unsure(die: Die) -> Planned:
+    """Mostly answered by the second model, after the first. Now and then one is cancelled, before, between or after."""
+    sure, door = die.rng.random() < 0.3, die.rng.choice(tuple(Door))
+    body = die.body("auto", 10, MOST_TOKENS) | sureness(sure=sure)
+    ask = Ask(die.key(UNSURE), door, body, cuts=1 if door is Door.RESUMED else 0, timed=False)
+    return Planned(die.with_twin(ask), die.rng.uniform(0, 2) if die.rng.random() < 0.15 else None)
+
+
 _KINDS: dict[Callable[[Die], Planned], float] = {
-    _plain: 0.62,
+    _plain: 0.54,
     _resumed: 0.10,
     _left: 0.08,
     _cancelled: 0.08,
     _frugal: 0.09,
     _narrow: 0.03,
+    _unsure: 0.08,
 }
 
 

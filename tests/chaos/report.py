@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from contracts.usage import UsageKind
 from millrace.replay.report import percentile
 from tests.chaos.books import (
     CANCELLED,
@@ -18,6 +19,7 @@ from tests.chaos.books import (
     UNCOUNTED,
     answers,
     by_kind,
+    count,
     totals,
     wasted_tokens,
 )
@@ -96,11 +98,12 @@ def carried(outcome: Outcome) -> str:
     left = Counter(told.ask.on_disconnect for told in calls if told.left)
     cancelled = sum(said.finish_reason == CANCELLED for said in answers(evidence))
     parts = [
-        "calls " + ", ".join(f"{count:,} {door}" for door, count in sorted(doors.items())),
+        "calls " + ", ".join(f"{number:,} {door}" for door, number in sorted(doors.items())),
         f"streams gone on with {sum(told.cuts > 0 for told in calls):,}, cut {sum(told.cuts for told in calls):,}x",
         "hung up " + ", ".join(f"{left[way]:,} to {way}" for way in sorted(left)),
         f"DELETEs {len(deleted):,}: {deleted.count(200):,} cancelled, {deleted.count(409):,} too late",
         f"cancelled answers {cancelled:,}",
+        f"escalated {count(evidence, UsageKind.ESCALATED):,}, shadow runs {count(evidence, UsageKind.SHADOW):,}",
         f"turned away by a limit {sum(told.refused > 0 for told in calls):,}",
         f"streams that said they had diverged {sum(told.diverged for told in calls):,}",
     ]

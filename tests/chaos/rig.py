@@ -20,6 +20,7 @@ from millrace.stack import StackPlan, make_plan
 from millrace.stack_settings import StackSettings
 from millrace.supervisor import Backoff, Child, Supervisor
 from millrace.topic_admin import ensure_topics, kafka_admin
+from tests.chaos.cascade import write_routes
 from tests.chaos.cluster import NODES, Cluster, ClusterNode
 from tests.chaos.small_disk import SmallDisk
 from tests.chaos.switches import Switches
@@ -32,6 +33,7 @@ _LEDGER_MEBIBYTES = 192
 _FOR_THE_LOAD = {
     "synthetic_sampling": True,  # each run says something else: an answer made of two would show
     "ingress_return_seconds": 1.0,  # who hangs up has really gone, while its answer is still being made
+    "synthetic_faults": True,  # how sure an answer is comes with the request
     "worker_max_in_flight": 16,  # after a pause some wait for their turn, and are cancelled there
 }
 
@@ -102,7 +104,7 @@ class Rig:
     async def start(self) -> None:
         self.small_disk = await SmallDisk.mount(self.plan.data_dir / "ledger", _LEDGER_MEBIBYTES)
         await asyncio.gather(*(self._begin(node) for node in await self._kafka()))
-        await ensure_topics(self.settings, all_topics(self.settings, load_catalogue()))
+        await ensure_topics(self.settings, all_topics(self.settings, load_catalogue(self.settings.routes_file)))
         await asyncio.gather(*(self.add(name) for name in SERVICES))
 
     async def stop(self) -> None:
@@ -131,7 +133,7 @@ class Rig:
 
     async def replicated(self) -> None:
         """Returns when every copy of every partition is in sync: before that no operator stops the next broker."""
-        names = [spec.name for spec in all_topics(self.settings, load_catalogue())]
+        names = [spec.name for spec in all_topics(self.settings, load_catalogue(self.settings.routes_file))]
         async with kafka_admin(self.settings) as admin, asyncio.timeout(_UP_SECONDS):
 
             async def in_sync() -> bool:
@@ -171,4 +173,5 @@ class Rig:
 def _plan(data_dir: Path, overrides: Mapping[str, object]) -> StackPlan:
     plan = make_plan(StackSettings(data_dir=data_dir, kafka_port=0), engine="synthetic", port=0)
     own = {"analytics_port": free_port(), "clickhouse_path": plan.data_dir / "ledger"}
+    own |= {"routes_file": write_routes(plan.data_dir)}
     return replace(plan, overrides={**plan.overrides, **own, **_FOR_THE_LOAD, **overrides})

@@ -25,7 +25,14 @@ from tests.chaos.books import (
 )
 from tests.support.usage import as_waste, make_events
 
-SUCCEEDED = {"outcome": Outcome.SUCCEEDED, "status": 200, "completion_tokens": 7, "prompt_tokens": 3, "cost_nano": 5}
+SUCCEEDED = {
+    "outcome": Outcome.SUCCEEDED,
+    "status": 200,
+    "completion_tokens": 7,
+    "prompt_tokens": 3,
+    "cost_nano": 5,
+    "model": "small",
+}
 EVENT = make_events(1)[0].model_copy(update=SUCCEEDED)
 KEY = f"{EVENT.tenant}:{EVENT.idempotency_key}"
 
@@ -155,6 +162,75 @@ def waste_billed(evidence: Evidence) -> None:
 
 def run_uncounted(evidence: Evidence) -> None:
     evidence.runs[KEY].append(Run(EVENT.claim, "third", 7))
+
+
+def escalated() -> Evidence:
+    """One request, whose first answer didn't stand, and a shadow run of it."""
+    evidence = balanced()
+    del evidence.events[KEY], evidence.rows[KEY], evidence.runs[KEY]
+    bill = EVENT.model_copy(update={"attempt": 2, "escalated": "unsure", "model": "small"})
+    other = {"cost_nano": 0, "unbilled_nano": 3}
+    first = EVENT.model_copy(update=other | {"event_id": FIRST, "kind": UsageKind.ESCALATED, "run": "first"})
+    shadow = EVENT.model_copy(update=other | {"event_id": "f" * 32, "kind": UsageKind.SHADOW, "run": "shadow"})
+    for event in (bill, first, shadow):
+        evidence.add_event(event)
+        evidence.rows[KEY].append(row(event))
+        evidence.runs[KEY].append(Run(event.claim, event.run, event.completion_tokens))
+    return evidence
+
+
+FIRST = event_id(KEY, EVENT.claim, "attempt 1")
+
+
+def first_attempt_lost(evidence: Evidence) -> None:
+    del evidence.events[KEY][FIRST]
+    evidence.rows[KEY] = [row for row in evidence.rows[KEY] if row.event_id != FIRST]
+
+
+def first_attempt_twice(evidence: Evidence) -> None:
+    again = evidence.events[KEY][FIRST].model_copy(update={"event_id": "a" * 32})
+    evidence.add_event(again)
+    evidence.rows[KEY].append(row(again))
+
+
+def first_attempt_billed(evidence: Evidence) -> None:
+    evidence.events[KEY][FIRST] = evidence.events[KEY][FIRST].model_copy(update={"cost_nano": 1})
+
+
+def never_ended(evidence: Evidence) -> None:
+    evidence.events[KEY][FIRST] = evidence.events[KEY][FIRST].model_copy(update={"claim": "9.9"})
+
+
+def billed_as_another_model(evidence: Evidence) -> None:
+    bill = evidence.events[KEY][EVENT.event_id]
+    evidence.events[KEY][EVENT.event_id] = bill.model_copy(update={"model": "large"})
+
+
+def shadow_of_nothing(evidence: Evidence) -> None:
+    evidence.events[KEY]["f" * 32] = evidence.events[KEY]["f" * 32].model_copy(update={"claim": "9.9"})
+
+
+def test_an_escalated_request_has_both_rows() -> None:
+    evidence = escalated()
+    assert balance(evidence) == []
+    assert totals(evidence).agree
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind"),
+    [
+        (first_attempt_lost, CONTRADICTED),
+        (first_attempt_twice, DOUBLED),
+        (first_attempt_billed, DOUBLED),
+        (never_ended, LOST),
+        (billed_as_another_model, CONTRADICTED),
+        (shadow_of_nothing, UNCOUNTED),
+    ],
+)
+def test_what_is_wrong_between_attempts_is_found(planted: Callable[[Evidence], None], kind: str) -> None:
+    evidence = escalated()
+    planted(evidence)
+    assert kind in {finding.kind for finding in balance(evidence)}
 
 
 def test_balanced_books() -> None:
