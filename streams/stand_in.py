@@ -17,6 +17,7 @@ from contracts.topics import Topics
 from streams.dead_letters import dead_letter
 from streams.records import Output, Record
 from streams.replies import Replies
+from streams.shadow import is_shadow, wants_shadow
 
 _REASON = "It could not be processed: see the log."
 _STAND_IN = "stand-in"  # header of an outcome that stands for one that settle could not process
@@ -53,6 +54,8 @@ class StandIn:
         if self.source == self.topics.admitted:
             return self._end(record, record.headers, Outcome.REJECTED, _NEVER_RAN)
         if self.source == self.topics.completions:
+            if is_shadow(record) or wants_shadow(record):
+                return [self._letter(record)]  # it ends nothing, and nobody waits
             if header(record.headers, _STAND_IN) is not None:
                 return [self._letter(record), self._tell(record, _LOST)]
             kept = [pair for pair in record.headers if pair[0] not in _ENDED]

@@ -18,7 +18,7 @@ _STEPS = (
     ("billed", "Recorded and billed", "event_time"),
     ("stored", "In the ledger", "inserted_at"),
 )
-_RUNS = ("usage", "waste", "escalated")
+_RUNS = ("usage", "waste", "escalated", "shadow")
 
 
 def life(rows: Sequence[Row]) -> dict[str, Any]:

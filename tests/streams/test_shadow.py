@@ -1,5 +1,7 @@
 """Shadow runs: another model's work on what was answered, by which nobody is answered, billed, limited or held up."""
 
+from typing import NoReturn
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from contracts.shadow import Shadow
 from contracts.usage import UsageKind, event_id
 from streams.policy.case import Conditions
 from streams.route import Route, Router
+from streams.settle import Settle
 from streams.state import OWN
 from tests.streams.actors import (
     ask,
@@ -27,7 +30,7 @@ from tests.streams.actors import (
     work_records,
 )
 from tests.streams.test_crashes import OUTCOMES, Story
-from tests.streams.world import Produced, World
+from tests.streams.world import Defect, Produced, World
 
 ROUTES = """
 version = "t"
@@ -53,7 +56,7 @@ def world() -> World:
     return World(Settings(request_partitions=1, tenant_partitions=1), catalogue=catalogue())
 
 
-def answered(world: World, *, value: bytes = AUTO, **how: object) -> Produced:
+def answered(world: World, *, value: bytes = AUTO) -> Produced:
     ask(world, value=value, headers=[("user", b"ann"), ("deadline", b"%d" % (world.now + 60_000))])
     world.settle_down()
     (work,) = work_records(world)
@@ -172,6 +175,26 @@ def test_a_worker_of_before_there_were_shadows_can_not_answer_by_one(world: Worl
     world.settle_down()
     assert (len(usage_events(world)), len(frames(world))) == (1, 1)
     assert world.tables["requests", 0].entries == before
+
+
+@pytest.mark.parametrize("stage", ["wanted", "over"])
+def test_what_settle_fails_on_rests_in_dead_letters_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    ended = answered(world)
+    work = wanted(world, ended)
+
+    def fails(*_: object) -> NoReturn:
+        raise Defect
+
+    monkeypatch.setattr(Settle, "_beside", fails)
+    if stage == "wanted":
+        want_shadow(world, ended)
+    else:
+        shadowed(world, work)
+    world.settle_down()
+    assert len(world.records("dead-letters")) == 1
+    assert (len(frames(world)), len(usage_events(world))) == (1, 1)
 
 
 def test_the_second_attempt_of_a_cascade_has_no_shadow(world: World) -> None:

@@ -115,7 +115,7 @@ function title(tenant, key, mark) {
 
 function life({ rows, life: told, sql }, tenant, key) {
   const main = rows.find((row) => row.kind === "usage") ?? rows[0];
-  const cost = rows.filter((row) => row.kind !== "waste" && row.kind !== "escalated").reduce((sum, row) => sum + row.cost_nano, 0);
+  const cost = rows.filter((row) => !["waste", "escalated", "shadow"].includes(row.kind)).reduce((sum, row) => sum + row.cost_nano, 0);
   const parts = [
     title(tenant, key, badge(main.outcome.replace("_", " "), TONES[main.outcome] ?? "good")),
     stats([
@@ -133,7 +133,7 @@ function life({ rows, life: told, sql }, tenant, key) {
 
 function timeline(run, place, count) {
   const most = Math.max(1, run.steps.at(-1).total_ms);
-  const heading = { usage: count > 1 ? "Its life: the run that counts" : "Its life", waste: "A wasted run, never billed", escalated: "A first answer that did not stand" }[run.kind];
+  const heading = { usage: count > 1 ? "Its life: the run that counts" : "Its life", waste: "A wasted run, never billed", escalated: "A first answer that did not stand", shadow: "Another model's run, to compare" }[run.kind];
   const lines = run.steps.map((step, number) => {
     const before = number ? run.steps[number - 1].total_ms : 0;
     const place_ = { "--from": `${(before / most) * 100}%`, "--width": `${((step.total_ms - before) / most) * 100}%` };
