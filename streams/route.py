@@ -79,9 +79,7 @@ class Router:
             return wanted
         reason = now.away(wanted.model, request.deadline, at)
         if reason is None:
-            second = read_cascade(wanted.cascade).model if wanted.cascade else ""
-            away = second and now.away(second, request.deadline, at)
-            return wanted._replace(cascade="") if away else wanted
+            return wanted
         other = self._stand_in(wanted, request, body, at, now)
         if other:
             return other._replace(fallback_from=wanted.model, fallback_reason=reason)
