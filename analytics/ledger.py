@@ -48,22 +48,29 @@ class Ledger:
     """One per process that writes to a table, used from one thread."""
 
     client: Client
-    table: str = "usage"
-    parts: NewParts | None = None  # to be checked where the engine is ours
+    is_embedded: bool = False  # then what the engine wrote is looked at
+    table: str = field(default="usage", init=False)
+    _parts: NewParts | None = field(default=None, init=False)
     _stage_ready: bool = field(default=False, init=False)  # it exists, and is empty
 
     @classmethod
-    def open(cls, settings: Settings, table: str = "usage") -> Self:
-        """Connects and brings the schema up to date. `table`: one like `usage`, if not that. Raises StackError,
-        ConfigError or ClickHouseError."""
+    def open(cls, settings: Settings) -> Self:
+        """Connects and brings the schema up to date. Raises StackError, ConfigError or ClickHouseError."""
         client = connect(settings, _OPTIONS)
         try:
             migrate(client, settings)
             apply_retention(client, settings)
+            ledger = cls(client, is_embedded=not settings.clickhouse_url)
+            ledger.turn_to("usage")
         except BaseException:
             client.close()
             raise
-        return cls(client, table, None if settings.clickhouse_url else NewParts(client, table))
+        return ledger
+
+    def turn_to(self, table: str) -> None:
+        """Writes go there from now on: to `usage`, or a table like it. Raises ClickHouseError."""
+        self.table = table
+        self._parts = NewParts(self.client, table) if self.is_embedded else None
 
     def insert(self, lines: Iterable[bytes], count: int) -> None:
         """`lines`: pieces of JSON lines, `count` usage events with topic, partition and offset. Afterwards each is in
@@ -80,8 +87,8 @@ class Ledger:
 
     def check(self) -> None:
         """Whether what was written, and merged since, can be read. Raises PartDamaged or ClickHouseError."""
-        if self.parts:
-            self.parts.check()
+        if self._parts:
+            self._parts.check()
 
     def close(self) -> None:
         self.client.close()

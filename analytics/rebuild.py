@@ -76,7 +76,7 @@ class Rebuilt:
 async def rebuild(settings: Settings, progress: Progress | None = None) -> Rebuilt:
     """As far as the sink has committed; the sink goes on meanwhile. Raises StackError, ClickHouseError."""
     with ThreadPoolExecutor(1, "rebuild") as executor:
-        work = _Rebuild(settings, executor, await _in(executor, Ledger.open, settings, REBUILT))
+        work = _Rebuild(settings, executor, await _in(executor, Ledger.open, settings))
         try:
             async with kafka_log(settings) as log:
                 return await work.run(log, progress or (lambda _: None))
@@ -135,6 +135,7 @@ class _Rebuild:
         client = self.ledger.client
         client.command(f"DROP TABLE IF EXISTS {REBUILT} SYNC")
         client.command(f"CREATE TABLE {REBUILT} AS usage")
+        self.ledger.turn_to(REBUILT)
         client.command(_OLDER, _parameters(self.settings, first))
         return _count(client)
 

@@ -24,7 +24,9 @@ SPEED = 10
 
 
 async def demo(data_dir: Path | None, *, keep: bool) -> int:
-    """Exit status: 0 when all was answered and the ledger agrees. With `keep` the stack runs on until Ctrl-C."""
+    """Exit status: 0 when all was answered and the ledger agrees. With `keep` the stack runs on until Ctrl-C. SIGTERM
+    raises CancelledError, like Ctrl-C, when the stack has stopped."""
+    _on_sigterm_stop()
     folder = load_stack_settings(data_dir).data_dir
     options = ["--data-dir", str(folder)]
     stack = await asyncio.create_subprocess_exec(
@@ -45,6 +47,12 @@ async def demo(data_dir: Path | None, *, keep: bool) -> int:
             stack.send_signal(signal.SIGTERM)
         await stack.wait()
     return status
+
+
+def _on_sigterm_stop() -> None:
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
 
 
 async def _dashboard(data_dir: Path | None) -> str:

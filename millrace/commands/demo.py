@@ -19,6 +19,6 @@ def demo(
     from millrace.demo import demo as run_demo
 
     status = 130
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         status = asyncio.run(run_demo(data_dir, keep=keep))
     raise typer.Exit(status)

@@ -43,7 +43,7 @@ async def test_a_killed_workers_requests_are_answered_by_the_next(settings: Sett
 async def test_sigterm_finishes_what_runs_and_leaves_at_once(settings: Settings, tmp_path: Path) -> None:
     settings = settings.model_copy(update={"routes_file": write_routes(tmp_path, step_us=20_000)})
     async with open_bench(settings) as bench:
-        first = worker_process(settings, tmp_path, "first", worker_max_in_flight="4")
+        first = worker_process(settings, tmp_path, "first", worker_max_in_flight="4", worker_session_timeout_ms="120000")
         second = worker_process(settings, tmp_path, "second")
         await first.start()
         for number, name in enumerate(keys(12)):
@@ -60,7 +60,7 @@ async def test_sigterm_finishes_what_runs_and_leaves_at_once(settings: Settings,
         took = asyncio.get_running_loop().time() - began
         await second.stop()
     assert len(bench.log.completions) == 12  # nothing twice
-    assert took < 5  # no waiting for the first one's session
+    assert took < 60  # no waiting for the first one's session
 
 
 async def test_a_generation_longer_than_the_session_keeps_its_place(settings: Settings, tmp_path: Path) -> None:
