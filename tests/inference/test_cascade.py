@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from contracts.cascade import Cascade
-from contracts.completion import ESCALATED
+from contracts.completion import ESCALATED, FirstAnswer
 from contracts.settings import Settings
 from inference.published import TAKEOVER
 from millrace.service_process import ServiceProcess
@@ -127,6 +127,33 @@ async def test_a_crash_before_handing_on_weighs_the_answer_anew(slow: Settings, 
         await second.stop()
     assert of(bench, "acme:one").completion.outcome == ESCALATED
     assert {frame.sequence for _, frame in bench.log.frames_of("acme:one")} == {TAKEOVER}
+
+
+async def test_where_the_second_model_fails_the_first_answer_is_given(
+    slow: Settings, bench: Bench, tmp_path: Path
+) -> None:
+    first = FirstAnswer(model="tiny", model_version="1", prompt_tokens=7, completion_tokens=3, finish_reason="stop")
+    second = {"attempt": 2, "escalated": "unsure", "first": first.model_dump_json(), "first_answer": '{"id": "first"}'}
+    failing = {"metadata": {"synthetic_fault": "error"}, "max_tokens": 5}
+    process = worker(slow, tmp_path)
+    await process.start()
+    try:
+        await bench.put("acme:whole", chat(**failing), claim="0.0", **second)
+        await bench.put("acme:stream", chat(stream=True, **failing), claim="0.1", **second)
+        await bench.put("acme:alone", chat(**failing), claim="0.2", attempt=2, escalated="unsure")
+        await bench.log.completed(3)
+    finally:
+        await process.stop()
+    given, failed = of(bench, "acme:whole"), of(bench, "acme:alone")
+    headers = dict(given.record.headers)
+    assert (given.completion.outcome, given.body) == ("succeeded", {"id": "first"})
+    assert (headers["model"], headers["fallback-from"], headers["fallback-reason"]) == (b"tiny", b"small", b"failed")
+    assert (given.completion.prompt_tokens, given.completion.completion_tokens) == (7, 3)
+    assert not {"first", "first-answer"} & headers.keys(), "it has arrived"
+    assert failed.completion.outcome == "failed"
+    streamed, told = of(bench, "acme:stream"), [frame for _, frame in bench.log.frames_of("acme:stream")]
+    sent = any(frame.sequence > TAKEOVER for frame in told)
+    assert (streamed.completion.outcome == "failed") is sent, "unless its client has some of the second answer"
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
