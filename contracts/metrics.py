@@ -203,7 +203,8 @@ ENGINE_BUSY = _counter("millrace_engine_busy_seconds_total", "seconds", "time in
 RUNS = _counter(
     "millrace_runs_total",
     "",
-    "runs that have ended in this worker; `escalated`: another model's follows",
+    "runs that have ended in this worker; `escalated`: another model's follows; `shadowed` and, not run, `left_out`: "
+    "for nobody but to compare",
     "model",
     "lane",
     "outcome",

@@ -269,7 +269,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if assignment.work.stream:
                 await self._holding.until_ours()  # else another worker may have gone on with it, in other words
             serving.sending()
-            again = self._holding.may_have_begun(ticket.place)
+            again = self._holding.may_have_begun(ticket.place) or self._holding.spent(ticket.place) > 0
             await self._outbox.complete(serving.leaving, *or_first(assignment.work, completion, body, again=again))
             log.debug("Ended.", outcome=str(completion.outcome), tokens=completion.completion_tokens)
             self._count(poison=False)
@@ -283,6 +283,8 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if completion:
             self._metrics.shadowed(assignment.work, completion)
             await self._shadows.tell(serving, completion)
+        else:
+            self._metrics.left_out(assignment.work)
 
     def _charge(self, ticket: Ticket, completion: Completion | Escalation) -> None:
         """What it really took counts, not what was estimated."""

@@ -36,6 +36,7 @@ from inference.engine import Load
 from inference.lane import Lane
 
 _OPERATIONS: tuple[Operation, ...] = ("chat", "text_completion")
+LEFT_OUT = "left_out"
 _TOKEN_TYPES = ("prompt", "cached", "completion")
 
 _first_token, _output_token, _duration = histograms(FIRST_TOKEN), histograms(OUTPUT_TOKEN), histograms(DURATION)
@@ -56,7 +57,7 @@ class ModelMetrics:
         self.retries = {cause: counters(RETRIES)[model, cause] for cause in ("died", "hung")}
         counters(DEAD_LETTERS).preset(["worker"])
         _tokens.preset([model], LANES, _TOKEN_TYPES)
-        _runs.preset([model], LANES, [*Outcome, ESCALATED, SHADOWED])
+        _runs.preset([model], LANES, [*Outcome, ESCALATED, SHADOWED, LEFT_OUT])
         _wait.preset([model], LANES)
         labels = [[label] for label in self._labels]
         for family in (_first_token, _output_token):
@@ -68,6 +69,10 @@ class ModelMetrics:
     def shadowed(self, work: Work, completion: Completion) -> None:
         """A run that nobody waited for, whichever way it ended."""
         self._ran(work, completion, SHADOWED)
+
+    def left_out(self, work: Work) -> None:
+        """A shadow run that there was no room for."""
+        _runs[self._model, work.lane, LEFT_OUT].inc()
 
     def ended(self, work: Work, completion: Completion | Escalation, body: bytes) -> None:
         """A run, whichever way; `body` is what its caller is told."""

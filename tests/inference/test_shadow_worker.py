@@ -8,6 +8,7 @@ import pytest
 from contracts.completion import Shadowed, ShadowWanted
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
+from tests.inference.gate import GateEngine, open_station
 from tests.inference.harness import Bench, open_bench, worker_process, write_routes
 from tests.inference.harness import Outcome as Ended
 from tests.inference.jobs import chat
@@ -18,6 +19,22 @@ LATER = 2**53  # UTC ms
 
 def of(bench: Bench, key: str) -> list[Ended]:
     return [one for one in bench.log.completions if one.key == key]
+
+
+async def test_a_shadow_run_gives_its_place_to_whoever_asks(settings: Settings) -> None:
+    engine = GateEngine()
+    async with open_bench(settings) as bench, open_station(settings, engine, room=1):
+        await bench.put("acme:beside", claim="0.0", lane="batch", shadow_of="large", answered="another", deadline=LATER)
+        await engine.until_started(1)
+        await bench.put("acme:asked", claim="0.1")
+        await engine.until_started(2)
+        await engine.release()
+        await bench.log.answered(["acme:asked", "acme:beside"])
+    assert engine.started == ["acme:beside", "acme:asked"]
+    (given_up,), (answer,) = of(bench, "acme:beside"), of(bench, "acme:asked")
+    assert isinstance(given_up.completion, Shadowed)
+    assert given_up.completion.shadow_outcome is Outcome.CANCELLED
+    assert answer.completion.outcome is Outcome.SUCCEEDED
 
 
 async def test_a_shadow_run_begins_with_an_answer_and_ends_in_a_comparison(settings: Settings, tmp_path: Path) -> None:
