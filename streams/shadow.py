@@ -10,6 +10,7 @@ from contracts.envelope import Claim, Envelope
 from contracts.headers import header_name
 from contracts.kafka import header
 from contracts.keys import RequestKey
+from contracts.outcomes import Outcome
 from contracts.prices import PriceTable
 from contracts.topics import Topics
 from contracts.usage import UsageEvent
@@ -41,10 +42,10 @@ class Shadows:
         self._wait_ms = wait_ms
 
     def work(self, entry: Entry | None, record: Record) -> list[Output]:
-        """None unless it was this run that answered: another run's answer is nothing to compare with. Raises
-        InvalidRequest."""
+        """None unless it was this run that answered, and that is still so: another run's answer is nothing to compare
+        with, and what was forgotten goes nowhere. Raises InvalidRequest."""
         wanted = Wanted.from_headers(record.headers)
-        if not (entry and entry.answer and entry.claim == Claim.parse(wanted.claim) and entry.answer.run == wanted.run):
+        if not (entry and entry.claim == Claim.parse(wanted.claim) and _answered_by(entry, wanted.run)):
             return []
         headers = [
             *(pair for pair in record.headers if pair[0] not in _LEFT_BEHIND),
@@ -64,3 +65,8 @@ class Shadows:
             return None
         ended = Compared.from_headers(record.headers)
         return shadow_of(record, key, ended, *list_price(self._prices, ended, record.timestamp))
+
+
+def _answered_by(entry: Entry, run: str) -> bool:
+    answer = entry.answer
+    return answer is not None and answer.outcome is Outcome.SUCCEEDED and answer.run == run

@@ -168,6 +168,15 @@ def test_what_is_wanted_before_the_answer_or_for_nothing_is_left_out(world: Worl
     assert not frames(world)
 
 
+def test_what_was_forgotten_is_sent_to_no_other_model(world: World) -> None:
+    ended = answered(world)
+    ask(world, kind=RequestType.FORGET)
+    world.settle_down()
+    want_shadow(world, ended)
+    world.settle_down()
+    assert not world.records(SHADOW_WORK)
+
+
 def test_a_worker_of_before_there_were_shadows_can_not_answer_by_one(world: World) -> None:
     work = wanted(world, answered(world))
     before = dict(world.tables["requests", 0].entries)
