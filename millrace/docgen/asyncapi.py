@@ -29,7 +29,7 @@ ANSWERS = "An OpenAI response or error object, as the client will see it."
 
 
 def _channels(topics: Topics) -> dict[str, Channel]:
-    return _flow(topics) | _answers_and_bills(topics) | _operation(topics)
+    return _flow(topics) | _answers_and_bills(topics) | _beside(topics) | _steering(topics)
 
 
 def _flow(topics: Topics) -> dict[str, Channel]:
@@ -107,8 +107,8 @@ def _answers_and_bills(topics: Topics) -> dict[str, Channel]:
     }
 
 
-def _operation(topics: Topics) -> dict[str, Channel]:
-    """What operators and callers write beside the flow, and what was put aside."""
+def _beside(topics: Topics) -> dict[str, Channel]:
+    """What is told, wished and put aside beside the flow."""
     return {
         "engine-time": Channel(
             topics.engine_time,
@@ -155,6 +155,12 @@ def _operation(topics: Topics) -> dict[str, Channel]:
             ("streams", "inference", "analytics"),
             ("operators",),
         ),
+    }
+
+
+def _steering(topics: Topics) -> dict[str, Channel]:
+    """What operators write, and the services heed."""
+    return {
         "dead-letters-handled": Channel(
             topics.dead_letters_handled,
             "Which dead letters an operator has redriven or dropped (compacted).",

@@ -101,7 +101,7 @@ class Live:
         self.producer = producer
         self.readers = readers
         self.works = True  # whether the worker ends what it gets
-        self._held: dict[bytes, ConsumerRecord] = {}
+        self._held: dict[tuple[bytes, str], ConsumerRecord] = {}  # by key and attempt
         self._tasks: set[asyncio.Task[object]] = set()
         self._number = 0
 
@@ -145,14 +145,15 @@ class Live:
         if self.works:
             self.finish(record)
         else:
-            self._held[record.key] = record
+            self._held[record.key, head(record, "attempt")] = record
 
-    async def held(self, key: str) -> ConsumerRecord:
-        """The work record of that key, which the worker holds."""
+    async def held(self, key: str, attempt: str = "") -> ConsumerRecord:
+        """The work record of that key, which the worker holds. A crash may make it come twice."""
+        name = key.encode(), attempt
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while key.encode() not in self._held:  # noqa: ASYNC110 - filled by a reader's callback
+            while name not in self._held:  # noqa: ASYNC110 - filled by a reader's callback
                 await asyncio.sleep(0.01)
-        return self._held.pop(key.encode())
+        return self._held.pop(name)
 
     def finish(self, work: ConsumerRecord, outcome: Outcome = Outcome.SUCCEEDED) -> None:
         self._number += 1

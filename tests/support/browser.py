@@ -12,7 +12,7 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 _OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,7 +30,7 @@ expect.set_options(timeout=PATIENCE_MS)
 async def chromium() -> AsyncIterator[Browser]:
     """With a profile of its own."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_OPTIONS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_OPTIONS, timeout=PATIENCE_MS)
         yield browser
         await browser.close()
 

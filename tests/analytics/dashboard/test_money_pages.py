@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Locator, Page
 
 from analytics.clickhouse import Client
 from analytics.query_engine import Query, QueryEngine
@@ -17,53 +15,25 @@ from analytics.reports import dollars
 from contracts.settings import Settings
 from tests.analytics.dashboard.test_cost import PERIOD, WHERE
 from tests.analytics.dashboard.test_latency import WHOLE
+from tests.support.browser import chromium, needs_chromium, page_of, serious_faults, settled
 from tests.support.demo_dashboard import OPERATOR
 from tests.support.demo_ledger import DemoLedger
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 120_000
+pytestmark = needs_chromium
 Demo = tuple[Client, DemoLedger]
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
 async def browser_page(demo_dashboard: str) -> AsyncIterator[Page]:
     """Signed in as an operator; nothing may go wrong in its console."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS)
-        page = await browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(PATIENCE_MS)
-        wrong: list[str] = []
-        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        await page.goto(f"{demo_dashboard}/cost#key={OPERATOR}")
-        await ready(page)
+    async with chromium() as browser, page_of(browser, demo_dashboard, OPERATOR, size=(1440, 1000)) as page:
         yield page
-        await browser.close()
-        assert wrong == []
-
-
-async def ready(page: Page) -> None:
-    await page.locator(".panel").first.wait_for()
-    await expect(page.locator(".panel[data-state=loading]")).to_have_count(0)
 
 
 async def visit(page: Page, url: str, path: str, **other: str) -> None:
     period = "&".join(f"{name}={value}" for name, value in {**PERIOD, **other}.items())
     await page.goto(f"{url}/{path}{'&' if '?' in path else '?'}{period}")
-    await ready(page)
+    await settled(page)
 
 
 def panel(page: Page, title: str) -> Locator:
@@ -107,12 +77,12 @@ async def test_group_and_filter_change_the_figures(demo: Demo, demo_dashboard: s
     spenders = panel(page, "Top spenders")
     await spenders.get_by_role("button", name="code-assistant").click()
     await page.get_by_role("button", name="Feature: code-assistant").wait_for()
-    await ready(page)
+    await settled(page)
     assert await spent(page) == exact(nano(demo, "AND feature = 'code-assistant'"))
     await page.get_by_role("button", name="Feature: code-assistant").click()
     await spenders.get_by_role("button", name="(none)").click()
     await page.get_by_role("button", name="Feature: (none)").wait_for()
-    await ready(page)
+    await settled(page)
     assert await spent(page) == exact(nano(demo, "AND feature = ''"))
 
 
@@ -139,7 +109,7 @@ async def test_a_bar_leads_to_single_requests(demo: Demo, demo_dashboard: str, b
     await over.hover(position=place)  # type: ignore[arg-type]
     await over.click(position=place)  # type: ignore[arg-type]
     await page.wait_for_url(re.compile("feature="))
-    await ready(page)
+    await settled(page)
     asked = {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
     where = " AND ".join(
         f"event_time {sign} parseDateTime64BestEffort('{asked[name]}', 3, 'UTC')"
@@ -175,10 +145,4 @@ async def test_latency_and_routing(demo: Demo, demo_dashboard: str, browser_page
 @pytest.mark.parametrize("path", ["cost", "latency", "routing"])
 async def test_no_serious_accessibility_fault(demo_dashboard: str, browser_page: Page, path: str) -> None:
     await visit(browser_page, demo_dashboard, path)
-    found = (await Axe().run(browser_page)).response["violations"]
-    serious = [
-        (one["id"], [node["target"] for node in one["nodes"]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert await serious_faults(browser_page) == []
