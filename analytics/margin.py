@@ -16,9 +16,11 @@ from analytics.questions import Question, utc_ms
 _MEASURES = {
     "requests": "sumIf(n, kind = 'usage')",
     "billed_nano": "sumIf(n_nano, kind != 'waste')",
-    "gpu": "sumIf(n_gpu_nano, kind != 'waste')",
+    "gpu": "sumIf(n_gpu_nano, kind NOT IN ('waste', 'shadow'))",
     "waste_runs": "sumIf(n, kind = 'waste')",
     "waste_gpu": "sumIf(n_gpu_nano, kind = 'waste')",
+    "shadow_runs": "sumIf(n, kind = 'shadow')",
+    "shadow_gpu": "sumIf(n_gpu_nano, kind = 'shadow')",
 }
 _SINCE, _UNTIL = (f"fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')" for name in ("since", "until"))
 _STRETCHES = f"""
@@ -53,6 +55,7 @@ class Part(StrEnum):
 
     REQUESTS = "requests"  # a tenant's
     WASTE = "waste"  # a tenant's second runs after crashes
+    SHADOW = "shadow"  # other models' runs of a tenant's requests, to compare
     IDLE = "idle"  # nothing ran, or the model was being loaded
     UNDER_WAY = "under way"  # of requests that run on after the period, less what the time before it had left
     UNTOLD = "no outcome"  # runs whose outcome lies in another period, or that were lost with their worker
@@ -119,13 +122,14 @@ class MarginReport:
 
     def _tenants(self, client: Client) -> Iterator[MarginLine]:
         statement, parameters = Question(("tenant", "model"), self.since, self.until).sql(_MEASURES, "billed_nano DESC")
-        for tenant, model, requests, billed, gpu, waste_runs, waste_gpu in client.query(
-            statement, parameters=parameters
-        ).result_rows:
+        for tenant, model, requests, billed, gpu, *others in client.query(statement, parameters=parameters).result_rows:
             if requests or billed or gpu:
                 yield MarginLine(tenant, model, Part.REQUESTS, requests, billed, gpu)
+            waste_runs, waste_gpu, shadow_runs, shadow_gpu = others
             if waste_runs:
                 yield MarginLine(tenant, model, Part.WASTE, waste_runs, 0, waste_gpu)
+            if shadow_runs:
+                yield MarginLine(tenant, model, Part.SHADOW, shadow_runs, 0, shadow_gpu)
 
     def _ask(self, client: Client, statement: str) -> list[Any]:
         bounds = {"since": utc_ms(self.since), "until": utc_ms(self.until)}

@@ -76,6 +76,14 @@ INNER JOIN
 ) AS every USING (route)
 ORDER BY attempts DESC, route, model, escalated
 """
+_SHADOWS = f"""
+SELECT
+    route, shadow_of, model, count() AS runs, countIf(agreement != '') AS compared, countIf(agreement = 'same') AS same,
+    sum(unbilled_nano) AS not_billed_nano
+FROM usage WHERE kind = 'shadow' AND {_SCOPE} AND {PERIOD}
+GROUP BY route, shadow_of, model
+ORDER BY runs DESC, route, shadow_of, model
+"""
 _SCORES = f"""
 SELECT least(toUInt8(floor(complexity * {BINS})), {BINS - 1}) AS bin, model, count() AS requests
 FROM usage
@@ -115,6 +123,10 @@ class RoutingReport:
     def escalations(self) -> Statement:
         """First answers that didn't stand, by route, model and why; and their share of the route's requests."""
         return _ESCALATIONS, {"tenant": self.tenant, "since": utc_ms(self.since), "until": utc_ms(self.until)}
+
+    def shadows(self) -> Statement:
+        """Other models' runs of answered requests, by route and model; and how many answers came to the same."""
+        return _SHADOWS, {"tenant": self.tenant, "since": utc_ms(self.since), "until": utc_ms(self.until)}
 
     def _priced(self, client: Client) -> dict[str, Any]:
         if all(price.model != self.large for price in self.prices.prices):

@@ -147,7 +147,9 @@ class Settings(BaseSettings):
         10, ge=1, le=3600, description="workers tell this often what their engines did: what a kill leaves untold"
     )
     synthetic_faults: bool = Field(
-        default=False, description="obey `metadata.synthetic_fault` (overload, error, hang, crash); for tests only"
+        default=False,
+        description="obey `metadata.synthetic_fault` (overload, error, hang, crash), where there is a "
+        "`synthetic_fault_of` only as that model; for tests only",
     )
     synthetic_sampling: bool = Field(
         default=False,

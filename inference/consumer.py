@@ -277,11 +277,12 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _serve_shadow(self, assignment: Assignment, ticket: Ticket, serving: Serving) -> None:
         """It tells nothing of how long requests take, nor of how many fail."""
-        completion = await self._shadows.run(assignment, again=self._holding.may_have_begun(ticket.place))
+        completion = await self._shadows.run(assignment, serving, again=self._holding.may_have_begun(ticket.place))
         self.telling.pace.drop(ticket.place)
         self._leave_engine()
         if completion:
             self._metrics.shadowed(assignment.work, completion)
+            serving.sending()
             await self._shadows.tell(serving, completion)
         else:
             self._metrics.left_out(assignment.work)
@@ -336,6 +337,7 @@ class ModelConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Once; alone in the process when it is the last time for what may have been part of a crash."""
         suspect = self._holding.tries(ticket.place) > 0
         if suspect and spent == self._settings.worker_max_attempts - 1:
+            self._shadows.end()  # else it would wait for them
             async with self._solitude.alone():
                 await self._holding.mark_start(ticket.place)
                 return await self._run(assignment, ticket, serving, again=again)

@@ -118,7 +118,8 @@ def _has_required(text: Any, schema: Mapping[str, Any]) -> bool:
     if schema.get("type", "object") != "object":
         return True
     required = schema.get("required")
-    return isinstance(value, dict) and set(required if isinstance(required, list) else ()) <= value.keys()
+    names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    return isinstance(value, dict) and names <= value.keys()
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One request in a worker: from its work record to its completion."""
 
 import time
+from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -176,7 +177,7 @@ class Generator:
         finish = run.answer.finish
         ended = self._ended(run, Outcome.CANCELLED if finish and finish.reason == CANCELLED else Outcome.SUCCEEDED)
         if assignment.compared and ended.outcome is Outcome.SUCCEEDED:
-            ended = ended.model_copy(update=traits(run.answer, assignment.body).model_dump())
+            ended = ended.model_copy(update=self._traits(run.answer, assignment.body))
         return ended, body
 
     def tell(self, in_engine: int, room: int) -> None:
@@ -345,6 +346,14 @@ class Generator:
             "sequence": run.deltas.sequence if run.deltas else 0,
             "position": run.deltas.position if run.deltas else 0,
         }
+
+    def _traits(self, answer: Answer, body: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer that nothing can be said of is one all the same."""
+        try:
+            return traits(answer, body).model_dump()
+        except Exception as error:  # whatever a caller asked for: it mustn't cost the answer, nor the worker
+            log.warning("An answer can't be compared.", model=self._model, exc_info=error)
+            return {}
 
     def _log_failure(self, error: Exception) -> None:
         expected = isinstance(error, MillraceError)

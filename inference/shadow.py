@@ -36,7 +36,7 @@ class Shadows:
             said = ShadowWanted(**ended.model_dump(exclude={"outcome"}))
             await self._outbox.beside(serving.leaving, said)
 
-    async def run(self, assignment: Assignment, *, again: bool) -> Completion | None:
+    async def run(self, assignment: Assignment, serving: Serving, *, again: bool) -> Completion | None:
         """None when it wasn't run: there is other work, or it may have been begun before, and what harmed a worker once
         is not worth a second try. Raises EngineDied, as the engine is lost to everybody."""
         if again or self._solitude.wanted or len(self._running) >= self._most or self._others_wait:
@@ -45,7 +45,7 @@ class Shadows:
         self._running.add(name)
         await self._solitude.enter()
         try:
-            ended, _ = await self._generator.run(assignment)
+            ended, _ = await serving.tried(assignment, self._generator.run(assignment))
         except EngineStalled as error:
             log.warning("A shadow run hung.", error=error.message)
             return None

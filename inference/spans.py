@@ -128,6 +128,8 @@ class WorkerSpans:
             "gen_ai.request.stream": work.stream,
             "millrace.requested_model": work.requested_model,
         }
+        if work.shadow_of:
+            span.attributes["millrace.shadow_of"] = work.shadow_of
         if work.max_tokens is not None:
             span.attributes["gen_ai.request.max_tokens"] = work.max_tokens
         for name, kinds in _NUMBERS.items():

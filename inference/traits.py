@@ -51,7 +51,10 @@ def gist(answer: Answer) -> tuple[Kind, bytes]:
     text = answer.text.strip()
     document = _document(text)
     if document is not None:
-        return "json", _canonical(document)
+        try:
+            return "json", _canonical(document)
+        except TypeError:  # nested deeper than can be written again
+            return "text", _plain(text)
     if final := _final(text):
         return "final", final
     return "text", _plain(text)

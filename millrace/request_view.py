@@ -24,16 +24,18 @@ _STEPS = (
     ("recorded", "event_time"),
     ("in the ledger", "inserted_at"),
 )
+_RUNS = ("usage", "waste", "escalated", "shadow")
+_AGREEMENT = {"same": "the same answer", "other": "another answer"}
 _STYLES = {"succeeded": "green", "failed": "red", "rejected": "red", "expired": "yellow", "timed_out": "yellow"}
 
 
 def show_request(rows: Sequence[Row], format_: Literal["table", "json"]) -> None:
-    """`rows`: of the ledger; its request, the wasted runs beside it, and what was corrected."""
+    """`rows`: of the ledger; its request, the runs beside it that nobody pays for, and what was corrected."""
     if format_ == "json":
         write_json([_record(row) for row in rows])
         return
     console = Console(highlight=False)
-    runs = [row for row in rows if row["kind"] in ("usage", "waste", "escalated")]
+    runs = [row for row in rows if row["kind"] in _RUNS]
     for number, row in enumerate(runs):
         if number:
             console.print()
@@ -74,7 +76,7 @@ def _print(console: Console, row: Row) -> None:
     instead = {
         "waste": "wasted run",
         "escalated": f"did not stand: {row['escalated']}",
-        "shadow": "shadow run",
+        "shadow": f"shadow run: {_AGREEMENT.get(row['agreement'], row['outcome'])}",
     }
     outcome = str(instead.get(str(row["kind"]), row["outcome"]))
     title = Text.assemble(
@@ -134,8 +136,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         "model": _model(row),
         "tokens": f"{row['prompt_tokens']:,} prompt ({row['cached_tokens']:,} cached), "
         f"{row['completion_tokens']:,} completion; {row['reserved_tokens']:,} reserved",
-        "cost": f"${dollars(row['cost_nano'])}, "
-        + (f"price version {row['price_version']}" if row["price_version"] else "not billed"),
+        "cost": _cost(row),
         "engine time": format_duration(row["engine_us"] / 1000),
         "user": row["user"],
         "feature": row["feature"],
@@ -146,6 +147,13 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         "event": row["event_id"],
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _cost(row: Row) -> str:
+    if row["unbilled_nano"]:
+        return f"not billed: ${dollars(row['unbilled_nano'])} by price version {row['price_version']}"
+    priced = f"price version {row['price_version']}" if row["price_version"] else "not billed"
+    return f"${dollars(row['cost_nano'])}, {priced}"
 
 
 def _model(row: Row) -> str:

@@ -18,7 +18,7 @@ from streams.ended import Compared, Wanted, list_price, shadow_of
 from streams.entry import Entry
 from streams.records import Output, Record
 
-_KEPT = ("tenant", "user", "feature", "tags", "api_key_id")  # of the envelope: whom the row is about
+_KEPT = ("tenant", "user", "feature", "tags", "api_key_id", "traceparent")  # whom the row is about, and its trace
 _OF_THE_RUN = (set(Envelope.model_fields) - set(_KEPT)) | set(ShadowWanted.model_fields)
 _OF_THE_ROUTE = {"model", "reserved_tokens", "rate_limits", "turn", "fallback_from", "fallback_reason"}
 _OF_THE_ANSWER = {"stream", "include_usage", "estimated_start", "cascade", "attempt", "escalated", "shadow"}

@@ -56,11 +56,16 @@ def _note(step: str, row: Row) -> str:
         "admitted": _why_routed(row),
         "started": f"{row['engine']} on {row['worker']}" if row["worker"] else "",
         "first_token": f"{row['prompt_tokens']:,} prompt tokens, {row['cached_tokens']:,} cached",
-        "finished": f"{row['finish_reason'] or row['outcome']}, {row['completion_tokens']:,} tokens",
+        "finished": f"{row['finish_reason'] or row['outcome']}, {row['completion_tokens']:,} tokens{_compared(row)}",
         "billed": f"price version {row['price_version']}" if row["cost_nano"] else "not billed",
         "stored": f"{row['topic']} {row['partition']}.{row['offset']}",
     }
     return notes[step]
+
+
+def _compared(row: Row) -> str:
+    said = {"same": f"as {row['shadow_of']} answered", "other": f"not as {row['shadow_of']} answered"}
+    return f", {said[row['agreement']]}" if row["agreement"] else ""
 
 
 def _why_routed(row: Row) -> str:

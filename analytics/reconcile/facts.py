@@ -20,6 +20,7 @@ from contracts.usage import UsageKind, event_id
 Event = dict[str, Any]
 _OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 _REQUEST = RequestType.REQUEST.encode()
+_SHADOW = "shadow-of"  # a header of what tells of no claim: that had ended before
 
 
 class Facts:
@@ -82,14 +83,14 @@ class Facts:
 
     def _work(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)
-        if "shadow-of" in headers:  # its claim has ended
-            return
-        if self._waits(record) and (found := self._claim(headers)):
+        if _SHADOW not in headers and self._waits(record) and (found := self._claim(headers)):
             log, offset, tenant = found
             log.waiting(offset, tenant)
 
     def _ended(self, record: ConsumerRecord) -> None:
         headers = dict(record.headers)
+        if _SHADOW in headers:
+            return
         outcome = headers.get("outcome", b"").decode("utf-8", "replace")
         if outcome == ESCALATED:
             self._work(record)  # no end: the next model's work comes of it

@@ -69,7 +69,7 @@ class SyntheticEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         script, finish = self._decide(job)
-        fault = _scripted_fault(job.body) if self._faults else None
+        fault = self._scripted_fault(job.body) if self._faults else None
         if fault == "overload":
             raise EngineOverloaded("The engine is overloaded, as the request's metadata.synthetic_fault asked.")
         sequence = None if self._instant else self._enter(job, finish)
@@ -119,6 +119,11 @@ class SyntheticEngine:
             return logprobs_of(job, float(asked), 0.0, tokens)
         wrong = timing.answers.wrong_mean_logprob if timing.answers and self._right(job) is False else None
         return logprobs_of(job, timing.mean_logprob if wrong is None else wrong, timing.logprob_spread, tokens)
+
+    def _scripted_fault(self, body: dict[str, Any]) -> str | None:
+        metadata = body.get("metadata") or {}
+        ours = metadata.get("synthetic_fault_of", self._model) == self._model
+        return metadata.get("synthetic_fault") if ours else None
 
     def _right(self, job: Job) -> bool | None:
         return self._answers.right(job.operation, job.body) if self._answers else None
@@ -172,10 +177,6 @@ def _begun(job: Job) -> int:
 
 def _is_sampled(body: dict[str, Any]) -> bool:
     return bool(body.get("temperature")) and body.get("seed") is None
-
-
-def _scripted_fault(body: dict[str, Any]) -> str | None:
-    return (body.get("metadata") or {}).get("synthetic_fault")
 
 
 async def _break(fault: str) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import orjson
 
 from contracts.bodies import describe, parse_object
+from contracts.cascade import read_cascade
 from contracts.catalogue import AUTO, Rule
 from contracts.envelope import Admitted
 from contracts.errors import InvalidRequest
@@ -33,6 +34,8 @@ class Explanation(NamedTuple):
     fallback_from: str  # the model that it should go to, when it goes to another
     fallback_reason: str
     waits_ms: dict[str, int | None]  # by model, before its turn comes; None: nobody can tell
+    escalates_to: str  # the model that answers where the chosen one's answer doesn't stand
+    shadow: str  # the model that runs too, once it is answered: by the share that its key is drawn for
 
     def document(self) -> dict[str, object]:
         """For JSON."""
@@ -58,8 +61,9 @@ def explain(asked: Asked, router: Router, prices: PriceTable, now: Conditions = 
     choice = (catalogue.rules, route.model, route.rule)
     waits = {model: _wait_ms(model, now) for model in catalogue.models}
     fallback = (route.fallback_from, route.fallback_reason)
+    second = (read_cascade(route.cascade).model if route.cascade else "", route.shadow)
     return Explanation(
-        router.version, router.scorer.name, scored.score, scored.features, *choice, costs, *fallback, waits
+        router.version, router.scorer.name, scored.score, scored.features, *choice, costs, *fallback, waits, *second
     )
 
 

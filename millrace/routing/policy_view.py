@@ -21,9 +21,10 @@ _BOUNDS = {
 
 def show_policy(version: str, catalogue: Catalogue, calibration: Calibration | None, console: Console) -> None:
     console.print(f"policy [bold]{version}[/]", highlight=False)
-    table = _table("rule", "goes to", "when", left=3)
+    table = _table("rule", "goes to", "when", "then", left=4)
     for rule in catalogue.rules:
-        table.add_row(rule.name, describe_target(catalogue, rule), " · ".join(describe_bounds(rule)) or "always")
+        cells = (describe_target(catalogue, rule), " · ".join(describe_bounds(rule)) or "always")
+        table.add_row(rule.name, *cells, " · ".join(describe_others(rule)))
     console.print(table)
     for name, spec in catalogue.models.items():
         if spec.fallback:
@@ -75,6 +76,16 @@ def describe_bounds(rule: Rule) -> list[str]:
         del given["max_complexity"]
     texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in given.items()}
     return [_BOUNDS[name].format(value) for name, value in texts.items() if value is not None]
+
+
+def describe_others(rule: Rule) -> list[str]:
+    """Which other models run what a rule has sent on."""
+    others = []
+    if rule.cascade:
+        others.append(f"{', '.join(rule.cascade.on)} → {rule.cascade.model}")
+    if rule.shadow:
+        others.append(f"{rule.shadow.share:.3g} shadowed by {rule.shadow.model}")
+    return others
 
 
 def _dollars(nano: int) -> str:

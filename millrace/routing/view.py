@@ -8,7 +8,7 @@ from rich.table import Table
 from contracts.catalogue import Catalogue
 from millrace.routing.evaluation import Evaluation
 from millrace.routing.explanation import Explanation
-from millrace.routing.policy_view import describe_bounds, describe_target
+from millrace.routing.policy_view import describe_bounds, describe_others, describe_target
 
 _BAR = 30  # characters
 
@@ -37,10 +37,15 @@ def show_explanation(found: Explanation, catalogue: Catalogue, console: Console,
     )
     if found.fallback_from:
         console.print(f"instead of {found.fallback_from}: {found.fallback_reason.replace('_', ' ')}")
+    if found.escalates_to:
+        console.print(f"an answer that doesn't stand goes on to {found.escalates_to}")
+    if found.shadow:
+        console.print(f"shadow run on {found.shadow} after the answer")
     console.print(f"policy {found.policy}", style="dim", highlight=False)
     for rule in found.rules:
         bounds = ", ".join(describe_bounds(rule)) or "always"
-        console.print(f"  rule {rule.name}: {describe_target(catalogue, rule)}, {bounds}")
+        others = "".join(f"; {said}" for said in describe_others(rule))
+        console.print(f"  rule {rule.name}: {describe_target(catalogue, rule)}, {bounds}{others}")
     unit = "log-odds" if found.scorer == "learned" else "points"
     console.print(_features(found.features, unit, most))
     prices = _table("Each choice", "model", "dollars, at most", "wait now, s", "then", left=("model", "then"))

@@ -12,7 +12,7 @@ from analytics.ledger import Ledger
 from analytics.margin import GpuTime, MarginReport, Part
 from analytics.side_sink import read_rows
 from contracts.engine_time import EngineTime
-from contracts.usage import UsageEvent
+from contracts.usage import UsageEvent, UsageKind
 from tests.support.usage import START_MS, as_records, as_values, as_waste, make_events
 
 SECOND = 1_000_000
@@ -62,13 +62,16 @@ def test_the_parts_add_up_and_come_once(ledger: Ledger) -> None:
     store(ledger.client, first, second)
     store(ledger.client, first)  # Kafka delivers again
     events = [ran(0, 10 * SECOND, 100), ran(1, 9 * SECOND, 50_000_000)]
-    events.append(as_waste(events[0]).model_copy(update={"gpu_nano": 5 * SECOND}))
+    waste = as_waste(events[0]).model_copy(update={"gpu_nano": 4 * SECOND})
+    shadow = {"kind": UsageKind.SHADOW, "event_id": "f" * 32, "gpu_nano": SECOND}
+    events += [waste, waste.model_copy(update=shadow)]
     take_in(ledger, as_records(as_values(events)))
     margin = MarginReport(SINCE, UNTIL).run(ledger.client)
     assert margin.gpus == [GpuTime("small", 40 * SECOND, 40 * SECOND, 0, 0, 0)]
     assert {(line.tenant, line.part): (line.requests, line.billed_nano, line.gpu_nano) for line in margin.lines} == {
         ("acme", Part.REQUESTS): (2, 50_000_100, 19 * SECOND),
-        ("acme", Part.WASTE): (1, 0, 5 * SECOND),
+        ("acme", Part.WASTE): (1, 0, 4 * SECOND),
+        ("acme", Part.SHADOW): (1, 0, SECOND),
         ("", Part.IDLE): (0, 0, 14 * SECOND),
         ("", Part.UNTOLD): (0, 0, 2 * SECOND),
     }
@@ -94,11 +97,13 @@ def test_a_killed_worker_shows_with_what_it_left_untold_at_most(ledger: Ledger) 
 
 def test_views_say_the_same(ledger: Ledger) -> None:
     store(ledger.client, stretch(0, idle_us=4 * SECOND, shared_us=6 * SECOND, seat_us=12 * SECOND, most_running=3))
-    take_in(ledger, as_records(as_values([ran(0, 12 * SECOND, 100)])))
+    asked = ran(0, 12 * SECOND, 100)
+    shadow = {"kind": UsageKind.SHADOW, "event_id": "f" * 32, "gpu_nano": SECOND, "cost_nano": 0}
+    take_in(ledger, as_records(as_values([asked, asked.model_copy(update=shadow)])))
     hourly = "SELECT gpu_nano, idle_nano, shared_nano, under_way_nano, mean_batch, most_running FROM gpu_hourly"
     assert ledger.client.query(hourly).result_rows == [(20 * SECOND, 8 * SECOND, 12 * SECOND, 0, 2.0, 3)]
-    daily = "SELECT tenant, model, requests, cost_nano, gpu_nano, margin_nano, waste_gpu_nano FROM margin_daily"
-    assert ledger.client.query(daily).result_rows == [("acme", "small", 1, 100, 12 * SECOND, 100 - 12 * SECOND, 0)]
+    daily = "SELECT tenant, model, requests, cost_nano, gpu_nano, margin_nano, shadow_gpu_nano FROM margin_daily"
+    assert ledger.client.query(daily).result_rows == [("acme", "small", 1, 100, 12 * SECOND, 100 - 12 * SECOND, SECOND)]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,26 @@ def test_escalations_by_route_and_reason(ledger: Ledger) -> None:
     assert ask(ledger.client, report("globex").escalations()) == []
 
 
+def test_shadow_runs_by_route_and_model(ledger: Ledger) -> None:
+    """Two that compare, one that failed; a request is none."""
+    names = ["event_id", "event_time", "kind", "tenant", "route", "model", "shadow_of", "agreement", "unbilled_nano"]
+    for number, agreement in enumerate(["same", "other", ""]):
+        row = [str(number), SINCE, "shadow", "acme", "simple", "large", "small", agreement, 7]
+        ledger.client.insert("usage", [row], column_names=names)
+    ledger.client.insert("usage", [["3", SINCE, "usage", "acme", "simple", "small", "", "", 0]], column_names=names)
+    (found,) = ask(ledger.client, report().shadows())
+    assert found == {
+        "route": "simple",
+        "shadow_of": "small",
+        "model": "large",
+        "runs": 3,
+        "compared": 2,
+        "same": 1,
+        "not_billed_nano": 21,
+    }
+    assert ask(ledger.client, report("globex").shadows()) == []
+
+
 def test_a_large_model_without_a_price(demo: Demo) -> None:
     client, _ = demo
     with pytest.raises(InvalidRequest, match="no model 'huge'"):

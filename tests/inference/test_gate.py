@@ -89,6 +89,7 @@ def test_the_models_own_word_for_a_refusal_counts() -> None:
     assert gate(SURE).doubt(answer("x", "content_filter")) == "refusal"
 
 
+ODD = {"type": "json_schema", "json_schema": {"schema": {"required": [{}, 7]}}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object", "required": ["b"]}}}
 
 
@@ -101,6 +102,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type":
         ({"type": "text"}, "no JSON", True),
         (SCHEMA, '{"b": 1}', True),
         (SCHEMA, '{"a": 1}', False),
+        (ODD, '{"a": 1}', True),
     ],
 )
 def test_what_was_to_be_json_must_be(response_format: dict[str, Any], text: str, stands: bool) -> None:

@@ -75,7 +75,7 @@ class Rig:
         self.lanes["batch"].put(Ticket.of(record, self.lanes["batch"]))
 
     def begin(self, *, again: bool = False) -> "asyncio.Task[Completion | None]":
-        return asyncio.create_task(self.shadows.run(Assignment.parse(shadow()), again=again))
+        return asyncio.create_task(self.shadows.run(Assignment.parse(shadow()), Serving(shadow()), again=again))
 
 
 @pytest.fixture

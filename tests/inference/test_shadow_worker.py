@@ -1,6 +1,7 @@
 """A worker hands on the body of what it has answered, and runs another model's for nobody to see."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import orjson
 import pytest
@@ -70,3 +71,24 @@ async def test_a_shadow_run_begins_with_an_answer_and_ends_in_a_comparison(setti
     assert not of(bench, "acme:late"), "its time had passed"
     assert not bench.log.frames_of("acme:beside")
     assert not bench.log.dead_letters
+
+
+async def test_an_answer_of_which_nothing_can_be_said_is_an_answer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller's body decides on what is compared: none may end the worker."""
+
+    def fails(*_: object) -> NoReturn:
+        raise TypeError
+
+    monkeypatch.setattr("inference.generation.traits", fails)
+    engine = GateEngine()
+    async with open_bench(settings) as bench, open_station(settings, engine) as station:
+        await bench.put("acme:asked", claim="0.0", shadow="large")
+        await engine.release()
+        await bench.log.until(lambda: len(of(bench, "acme:asked")) == 2)
+        assert not station.died.is_set()
+    answer, wanted = of(bench, "acme:asked")
+    assert answer.completion.outcome is Outcome.SUCCEEDED
+    assert isinstance(wanted.completion, ShadowWanted)
+    assert not wanted.completion.answer_digest

@@ -202,6 +202,8 @@ async def test_scripted_faults_only_where_they_are_allowed(timing: SyntheticTimi
         overload = chat(max_tokens=5, metadata={"synthetic_fault": "overload"})
         with pytest.raises(EngineOverloaded):
             await collect(engine, make_job(overload))
+        another = chat(max_tokens=5, metadata={"synthetic_fault": "error", "synthetic_fault_of": "another"})
+        assert len(text(await collect(engine, make_job(another))).split()) == 5
         hanging = chat(stream=True, max_tokens=5, metadata={"synthetic_fault": "hang"})
         async with aclosing(engine.generate(make_job(hanging))) as steps:
             assert (await anext(steps)).text == MARK

@@ -56,6 +56,7 @@ def test_answers_that_differ_are_told_apart(one: str, other: str) -> None:
     [
         ("[1]", "json"),
         ("{broken", "text"),
+        ("[" * 400 + "]" * 400, "text"),
         ("#### 7", "final"),
         ("A mill grinds.", "text"),
         ("The answer is " + "long " * 40, "text"),

@@ -45,6 +45,8 @@ shadow = { share = SHARE, model = "large" }
 """
 AUTO = body(model="auto")
 SHADOW_WORK = "work.large.batch"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 
 
 def catalogue(share: float = 1.0, more: str = "") -> Catalogue:
@@ -57,7 +59,8 @@ def world() -> World:
 
 
 def answered(world: World, *, value: bytes = AUTO) -> Produced:
-    ask(world, value=value, headers=[("user", b"ann"), ("deadline", b"%d" % (world.now + 60_000))])
+    headers = [("user", b"ann"), ("deadline", b"%d" % (world.now + 60_000)), ("traceparent", TRACE.encode())]
+    ask(world, value=value, headers=headers)
     world.settle_down()
     (work,) = work_records(world)
     ended = finish(world, work)
@@ -124,6 +127,7 @@ def test_what_comes_of_it_is_one_unbilled_row(world: World) -> None:
     assert (row.kind, row.model, row.shadow_of, row.agreement) == (UsageKind.SHADOW, "large", "small", "same")
     assert (row.cost_nano, row.unbilled_nano, row.completion_tokens) == (0, price.cost(7, 0, 4), 4)
     assert (row.claim, row.answer_kind, row.mean_logprob) == (bill.claim, "final", -0.25)
+    assert row.trace_id == bill.trace_id == TRACE_ID
     assert row.event_id == event_id("acme:k1", "0.0", f"shadow {told.partition}.{told.offset}")
     assert (bill.kind, bill.model, len(frames(world))) == (UsageKind.USAGE, "small", 1)
 

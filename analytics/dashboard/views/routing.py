@@ -38,6 +38,11 @@ async def escalations(asked: Asked) -> Answer:
     return await answer(asked, _report(asked, await catalogue_of(asked)).escalations())
 
 
+@view.get("shadows")
+async def shadows(asked: Asked) -> Answer:
+    return await answer(asked, _report(asked, await catalogue_of(asked)).shadows())
+
+
 def _report(asked: Asked, catalogue: Catalogue) -> RoutingReport:
     large = asked.text("large") or largest(catalogue)
     since = begins(asked.since, resolution_of(asked.since, asked.until))

@@ -81,8 +81,9 @@ async def test_a_tenant_sees_only_itself(demo: Demo, demo_dashboard: str, what: 
             assert (await client.get(f"/api/routing/{what}", params={"tenant": name})).status_code == 403
 
 
-async def test_where_nothing_was_escalated_there_is_no_row(demo_dashboard: str) -> None:
-    assert (await ask(demo_dashboard, "escalations"))["rows"] == []
+@pytest.mark.parametrize("what", ["escalations", "shadows"])
+async def test_where_no_second_model_ran_there_is_no_row(demo_dashboard: str, what: str) -> None:
+    assert (await ask(demo_dashboard, what))["rows"] == []
 
 
 async def test_a_model_without_a_price_is_refused(demo_dashboard: str) -> None:

@@ -5,14 +5,14 @@ import { badge, barChart, empty, format, h, panel, stat, stats, table, timeChart
 import { dollars, exact, money, nano, share, sum } from "/static/js/nano.js";
 import { pivot } from "/static/js/series.js";
 
-const FEW = 30; // judgements; fewer say little
+const FEW = 30; // judgements or comparisons; fewer say little
 
 export default {
   title: "Routing",
   css: true,
   period: "30d",
   mount(page) {
-    page.root.append(figures(page), money_(page), large(page), scores(page), routes(page), escalations(page));
+    page.root.append(figures(page), money_(page), large(page), scores(page), routes(page), escalations(page), shadows(page));
   },
 };
 
@@ -139,17 +139,11 @@ function routes(page) {
         { key: "cost_nano", label: "Per request", numeric: true, format: (value, row) => (row.requests ? money(nano(value) / BigInt(row.requests)) : "–") },
         { key: "large_nano", label: `At ${data.large}`, numeric: true, format: money },
         { key: "large_nano", label: "Saved", numeric: true, format: (value, row) => money(nano(value) - nano(row.cost_nano)) },
-        { key: "good", label: "Right", numeric: true, format: (value, row) => quality(value, row) },
+        { key: "good", label: "Right", numeric: true, format: (value, row) => outOf(value, row.judged) },
       ];
       body.append(table(columns, data.rows, { caption: "By route" }));
     },
   });
-}
-
-function quality(good, { judged }) {
-  if (!judged) return "–";
-  const said = `${format.percent(good / judged)} of ${format.exact(judged)}`;
-  return judged < FEW ? h("span", said, " ", badge("few")) : said;
 }
 
 function escalations(page) {
@@ -174,6 +168,35 @@ function escalations(page) {
       body.append(table(columns, data.rows, { caption: "Escalations" }));
     },
   });
+}
+
+function shadows(page) {
+  return panel(page, {
+    title: "Shadow runs",
+    note: "Another model ran answered requests too, to learn which answers it would have given. Nobody saw them, and nobody pays for them.",
+    source: "routing/shadows",
+    live: true,
+    wide: true,
+    table: false,
+    empty: () => empty("No other model ran along", "A rule with a shadow lets one run a share of its answered requests: docs/routing.md."),
+    render(data, body) {
+      const columns = [
+        { key: "route", label: "Route", format: label },
+        { key: "shadow_of", label: "Answered by" },
+        { key: "model", label: "Ran along" },
+        { key: "runs", label: "Runs", numeric: true, format: format.exact },
+        { key: "same", label: "Said the same", numeric: true, format: (value, row) => outOf(value, row.compared) },
+        { key: "not_billed_nano", label: "Not billed", numeric: true, format: money },
+      ];
+      body.append(table(columns, data.rows, { caption: "Shadow runs" }));
+    },
+  });
+}
+
+function outOf(count, all) {
+  if (!all) return "–";
+  const said = `${format.percent(count / all)} of ${format.exact(all)}`;
+  return all < FEW ? h("span", said, " ", badge("few")) : said;
 }
 
 function total(rows, name) {
