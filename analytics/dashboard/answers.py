@@ -38,8 +38,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> Response:
     text = io.StringIO()
     if rows:
         writer = csv.writer(text)
-        writer.writerow(rows[0])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))  # not every row has all of them
+        writer.writerow(names)
+        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
 
 

@@ -128,3 +128,17 @@ def test_the_dashboards_are_provisioned() -> None:
     mounts = [volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"]]
     assert ["./deploy/grafana/dashboards", provider["options"]["path"]] in mounts
     assert DASHBOARDS
+
+
+def test_prometheus_is_provisioned() -> None:
+    """It runs by the configuration that is tested above, whose rules lie beside it, and asks all services' ports."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    volumes = dict(volume.split(":")[:2] for volume in compose["prometheus"]["volumes"])
+    assert f"--config.file={volumes['./deploy/prometheus']}/prometheus.yml" in compose["prometheus"]["command"]
+    assert all((PROMETHEUS / name).exists() for name in config["rule_files"])
+    asked = {name for job in config["scrape_configs"] for dns in job["dns_sd_configs"] for name in dns["names"]}
+    assert asked == {name for name, service in compose.items() if service.get("command") in SERVICES}
+
+
+SERVICES = (["ingress"], ["streams"], ["worker"], ["analytics"])

@@ -43,6 +43,7 @@ def plain(demo: Demo, columns: str, rest: str) -> list[tuple[Any, ...]]:
         {},
         {"tenant": "acme"},
         {"outcome": "failed"},
+        {"user": "ann"},
         {"model": "large", "lane": "batch"},
         {"tenant": "globex", "feature": "code-assistant"},
     ],

@@ -1,15 +1,17 @@
 """Routing: what the page is told equals plain SQL over the ledger, and tenants see only their own."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from analytics.clickhouse import Client
+from analytics.ledger import Ledger
 from analytics.query_engine import Query, QueryEngine
 from contracts.settings import Settings
 from tests.analytics.dashboard.test_cost import OTHERS, PERIOD, WHERE
-from tests.support.demo_dashboard import ACME, OPERATOR, signed_in
+from tests.support.demo_dashboard import ACME, OPERATOR, serving_demo, signed_in
 from tests.support.demo_ledger import DemoLedger
 
 Demo = tuple[Client, DemoLedger]
@@ -79,6 +81,25 @@ async def test_a_tenant_sees_only_itself(demo: Demo, demo_dashboard: str, what: 
     async with signed_in(demo_dashboard, ACME) as client:
         for name in OTHERS:
             assert (await client.get(f"/api/routing/{what}", params={"tenant": name})).status_code == 403
+
+
+async def test_escalations_are_told_with_their_rate_and_their_statement(embedded: Settings, ledger: Ledger) -> None:
+    """Of four requests by one route, the first answer to one did not stand; and one of another tenant."""
+    columns = ["event_id", "event_time", "kind", "tenant", "route", "model", "escalated", "unbilled_nano"]
+    at = datetime(2026, 11, 10, tzinfo=UTC)
+    rows = [[str(number), at, "usage", "acme", "cascade", "small", "", 0] for number in range(4)]
+    rows.append(["4", at, "escalated", "acme", "cascade", "small", "unsure", 7])
+    rows.append(["5", at, "escalated", "globex", "cascade", "small", "length", 9])
+    ledger.client.insert("usage", rows, column_names=columns)
+    async with serving_demo(embedded) as url:
+        everybody = await ask(url, "escalations")
+        own = await ask(url, "escalations", ACME)
+    assert {row["escalated"]: row["unbilled_nano"] for row in everybody["rows"]} == {"unsure": "7", "length": "9"}
+    assert [(row["escalated"], row["attempts"], row["rate"]) for row in own["rows"]] == [("unsure", 1, 0.25)]
+    engine = QueryEngine(embedded)
+    said = json.loads(engine.ask(Query(own["sql"], "JSON")).body)["data"]
+    engine.close()
+    assert [(row["escalated"], int(row["unbilled_nano"])) for row in said] == [("unsure", 7)]
 
 
 @pytest.mark.parametrize("what", ["escalations", "shadows"])
