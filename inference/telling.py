@@ -138,6 +138,7 @@ class Telling:
             frees_ms=self.pace.frees_ms(lane.name, places),
             mean_tokens=round(mean),
             ms_per_token=None if seconds is None else seconds * 1000,
+            spread=self.pace.spread(lane.name),
         )
 
     def _places(self, lane: envelope.Lane) -> int:
