@@ -30,7 +30,7 @@ dead_letters = counters(DEAD_LETTERS)
 
 def watch(settings: Settings, health: Health, poison: PoisonLimit) -> None:
     """From now on each scrape asks these."""
-    dead_letters.preset(("sink", "feedback"))
+    dead_letters.preset(["sink"])
     disk = None if settings.clickhouse_url else settings.clickhouse_path.absolute()
 
     def tell() -> None:

@@ -110,7 +110,8 @@ class RoutingReport:
         return _SHARES, self._priced(client)
 
     def over_time(self, client: Client, resolution: str) -> Statement:
-        """How many went to the large model, the cost, and always-large. Blocking and raising as `shares`."""
+        """How many went to the large model, the cost, and always-large. Blocking and raising as `shares`, and
+        InvalidRequest on an unknown resolution."""
         if resolution not in TIMES:
             raise InvalidRequest(f"The resolution is {', '.join(TIMES)}; not {resolution}.", param="resolution")
         statement = _OVER_TIME.replace("{time}", DIMENSIONS[resolution]).replace("{resolution}", resolution)

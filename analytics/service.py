@@ -20,13 +20,13 @@ from analytics.duplicates import DUPLICATES
 from analytics.engine_time import ENGINE_TIME
 from analytics.feedback import FEEDBACK
 from analytics.health import Health
-from analytics.http_server import serving
 from analytics.ledger import Ledger
 from analytics.maintenance import Maintenance
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
 from analytics.side_sink import Side, SideSink
 from analytics.sink import Sink, consumer_of, sleep
+from contracts.http_server import bind, serving
 from contracts.kafka import producer_options
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
@@ -63,8 +63,8 @@ async def _serve(
     app = application(settings, health, engine, maintenance)
     if engine and settings.clickhouse_password is None and settings.analytics_host not in _LOOPBACK:
         _log.warning("the query port is open to other machines without a password: set MILLRACE_CLICKHOUSE_PASSWORD")
-    async with serving(app, settings.analytics_host, settings.analytics_port) as port:
-        _log.info("query port open", host=settings.analytics_host, port=port, queries=engine is not None)
+    async with serving(app, bind(settings.analytics_host, settings.analytics_port, "ANALYTICS")) as server:
+        _log.info("query port open", host=settings.analytics_host, port=server.port, queries=engine is not None)
         async with _kafka(settings, stop) as clients:
             if clients:
                 health.is_well()

@@ -47,6 +47,7 @@ class SideSink:
         self._client = client
         self._executor = executor
         self._options = client_options(settings)
+        dead_letters.preset([side.table for side in sides.values()])
 
     async def run(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Until told to stop. What can't be reached is waited for: this holds up no bill."""

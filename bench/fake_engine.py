@@ -31,7 +31,6 @@ class FakeEngine:
     def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer) -> None:
         self._producer = producer
         self._consumer = consumer
-        self._tail = _render(" token ")
 
     async def asked(self, count: int) -> list[Asked]:
         """The next so many requests."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.running_stack import benchmark_stack
+from contracts.clock import now_ms
 from contracts.completion import Completion
 from contracts.envelope import Admitted, Lane
 from contracts.kafka import client_options, producer_options
@@ -123,10 +123,6 @@ class KafkaLoad:
             self.ended.append(replace(ended, estimated_start=int(expected)) if expected else ended)
             async with self.news:
                 self.news.notify_all()
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from contracts.envelope import Digest, Operation
 from contracts.errors import InvalidRequest
+from contracts.faults import invalid
 from contracts.tags import format_tags
 from contracts.tokens import estimate_tokens
 
@@ -88,7 +89,7 @@ def describe(body: bytes, operation: Operation | None = None) -> Described:
     try:
         request = _MODELS[operation].model_validate(fields)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise invalid(error) from None
     metadata = request.metadata or {}
     digest = Digest(
         operation=operation,
@@ -131,9 +132,3 @@ def fingerprint(operation: Operation, fields: dict[str, Any]) -> str:
     except orjson.JSONEncodeError:
         raise InvalidRequest("The body is nested too deeply.") from None
     return hashlib.blake2b(operation.encode() + b"\n" + canonical, digest_size=16).hexdigest()
-
-
-def _explain(error: ValidationError) -> InvalidRequest:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return InvalidRequest(f"{where}: {first['msg']}.", param=where)

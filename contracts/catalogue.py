@@ -227,7 +227,7 @@ def load_toml(path: Path | None, shipped: str, model: type[M]) -> M:
 
 
 def parse_toml(text: str, name: str, model: type[M]) -> M:
-    """`name` is what the text is called in the ConfigError when it doesn't fit."""
+    """`name` is what the text is called when it doesn't fit. Raises ConfigError naming the first line that doesn't."""
     try:
         return model.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import InvalidRequest
+from contracts import faults
 
 
 class Duplicate(BaseModel):
@@ -21,9 +21,5 @@ class Duplicate(BaseModel):
 
     @classmethod
     def decode(cls, value: bytes | None) -> Self:
-        """Raises InvalidRequest."""
-        try:
-            return cls.model_validate_json(value or b"")
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            raise InvalidRequest(f"Not a duplicate: {first['msg']}.") from None
+        """Raises InvalidRequest naming the field and what is wrong with it."""
+        return faults.decode(cls, value)

@@ -2,9 +2,9 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import InvalidRequest
+from contracts import faults
 
 GOOD = 0.5  # a score from which on an answer counts as right
 
@@ -20,9 +20,4 @@ class Feedback(BaseModel):
     @classmethod
     def decode(cls, value: bytes | None) -> Self:
         """Raises InvalidRequest naming the field and what is wrong with it."""
-        try:
-            return cls.model_validate_json(value or b"")
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InvalidRequest(f"{where or 'The body'}: {first['msg']}.", param=where or None) from None
+        return faults.decode(cls, value)

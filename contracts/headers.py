@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.errors import InvalidRequest
+from contracts.faults import first_fault
 
 RawHeaders = list[tuple[str, bytes]]
 
@@ -30,9 +31,8 @@ class HeaderModel(BaseModel):
         except UnicodeDecodeError:
             raise InvalidRequest("Header values must be UTF-8.") from None
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise InvalidRequest(f"Header {name}: {first['msg']}.", param=name) from None
+            name, what = first_fault(error)
+            raise InvalidRequest(f"Header {name}: {what}.", param=name) from None
 
     def to_headers(self) -> RawHeaders:
         return [

@@ -13,6 +13,7 @@ from contracts.broken_connection import mend_broken_connection
 from contracts.headers import RawHeaders
 from contracts.metadata_pace import mend_metadata_pace
 from contracts.offset_fetch import mend_offset_fetch
+from contracts.pause import pause
 from contracts.settings import Settings
 
 mend_offset_fetch()
@@ -89,16 +90,8 @@ async def started(make: Callable[[], C], settings: Settings, stop: asyncio.Event
             raise
         else:
             return client
-        await _pause(stop)
+        await pause(RETRY_SECONDS, stop)
     return None
-
-
-async def _pause(stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(RETRY_SECONDS):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 def header(headers: RawHeaders | tuple[tuple[str, bytes], ...], name: str) -> bytes | None:

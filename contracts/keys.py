@@ -7,7 +7,6 @@ from ulid import ULID
 
 from contracts.errors import InvalidIdempotencyKey, InvalidRequest
 
-MAX_IDEMPOTENCY_KEY = 255  # characters
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -86,9 +86,10 @@ class Outlook:
         held = self._holder(model, lane, partition, now)
         if held is None:
             return None
-        more = self._more(held.beat.worker, model, lane)
-        tokens = tokens_ahead(held.load, tenant, more)
-        known = until_start_ms(held.load, tokens)
+        sent = self._sent.get((held.beat.worker, model, lane), [])
+        tokens = tokens_ahead(held.load, tenant, _by_tenant(sent))
+        came_ms = max(min(one.at for one in sent) - held.beat.at, 0) if sent else 0
+        known = until_start_ms(held.load, tokens, came_ms)
         ms = None if known is None else max(known - max(now - held.beat.at, 0), 0)
         return Wait(ms, round(requests_in(held.load, tokens)))
 
@@ -112,13 +113,6 @@ class Outlook:
         beat, _, told = max(lanes, key=lambda entry: entry[2].queued_tokens)
         return _Held(beat, told)
 
-    def _more(self, worker: str, model: str, lane: Lane) -> dict[str, int]:
-        """Tokens by tenant that the worker's last beat can't have known of."""
-        more: dict[str, int] = {}
-        for sent in self._sent.get((worker, model, lane), ()):
-            more[sent.tenant] = more.get(sent.tenant, 0) + sent.tokens
-        return more
-
     def _take(self, worker: str, beat: Beat) -> None:
         known = self._beats.get(worker)
         if known and known.at > beat.at:
@@ -132,6 +126,14 @@ class Outlook:
     def _forget(self, worker: str) -> None:
         self._beats.pop(worker, None)
         self._sent = {place: sent for place, sent in self._sent.items() if place[0] != worker}
+
+
+def _by_tenant(sent: Iterable[Sent]) -> dict[str, int]:
+    """Tokens."""
+    more: dict[str, int] = {}
+    for one in sent:
+        more[one.tenant] = more.get(one.tenant, 0) + one.tokens
+    return more
 
 
 def _is_unread(sent: Sent, lane: LaneLoad, at: int) -> bool:

@@ -27,13 +27,18 @@ def main(run: Service, settings: Settings) -> None:
     configure_logging(settings)
     collect_rarely()
     try:
-        tracing.start(_SERVICES.get(package := run.__module__.partition(".")[0], package))
+        tracing.start(_name_of(run))
         uvloop.run(_until_stopped(run, settings))
     except MillraceError as error:
         structlog.get_logger().error(error.message)
         sys.exit(1)
     finally:
         tracing.stop()
+
+
+def _name_of(run: Service) -> str:
+    package = run.__module__.partition(".")[0]
+    return _SERVICES.get(package, package)
 
 
 def collect_rarely() -> None:
@@ -55,7 +60,7 @@ async def _until_stopped(run: Service, settings: Settings) -> None:
     loop.set_exception_handler(_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with metrics_port(settings, run.__module__.partition(".")[0]):
+    async with metrics_port(settings, _name_of(run)):
         await run(settings, stop=stop)
 
 

@@ -48,6 +48,7 @@ class LaneLoad(_Told):
     frees_ms: tuple[int, ...] = Field((), description="when those become free, expected: evenly spaced quantiles")
     mean_tokens: int = Field(0, ge=0, description="of a request")
     ms_per_token: float | None = Field(None, ge=0, description="a request's time in the engine over its tokens")
+    spread: tuple[float, ...] = Field((), description="requests' times in the engine over their mean: even quantiles")
 
 
 class ModelLoad(_Told):

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from contracts.catalogue import ModelSpec
+from contracts.clock import now_ms
 from contracts.engine_time import EngineTime
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -47,11 +48,11 @@ class EngineBook:
         gpus = spec.gpus if spec.gpus is not None else int(engine != "openai")
         rate = settings.gpu_hour_dollars if spec.gpu_hour is None else spec.gpu_hour
         every_ms = settings.engine_time_seconds * 1000
-        return cls(model, spec.version, engine, gpus, rate, every_ms, EngineMeter(gpus * rate), _now_ms())
+        return cls(model, spec.version, engine, gpus, rate, every_ms, EngineMeter(gpus * rate), now_ms())
 
     def close_stretch(self, worker: str, *, last: bool = False) -> None:
         """What was done since the last one is to be told."""
-        until = max(_now_ms(), self.since)
+        until = max(now_ms(), self.since)
         stretch = EngineTime(
             worker=worker,
             model=self.model,
@@ -112,7 +113,3 @@ async def _tell(books: Sequence[EngineBook], producer: AIOKafkaProducer, topic: 
             stretch = book.untold[0]
             await producer.send_and_wait(topic, stretch.model_dump_json().encode(), key=book.model.encode())
             book.untold.pop(0)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,6 +1,5 @@
 """One request in a worker: from its work record to its completion."""
 
-import time
 from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from aiokafka.errors import KafkaError
 from contracts.bodies import parse_object
 from contracts.cascade import read_cascade
 from contracts.catalogue import ModelSpec
+from contracts.clock import now_ms
 from contracts.completion import Completion, Escalation
 from contracts.envelope import Work
 from contracts.errors import DeadlineExceeded, EngineFailed, InvalidRequest, MillraceError
@@ -387,10 +387,6 @@ def _check_deadline(job: Job, begins_at: float) -> None:
     """Before it touches the engine. Raises DeadlineExceeded."""
     if job.deadline is not None and begins_at > job.deadline:
         raise DeadlineExceeded("The request's deadline passed before it could start.")
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _first_token_at(run: Run, step: Step) -> int:

@@ -1,7 +1,6 @@
 """A worker's beat on `workers`: what it serves, does and has waiting, each second and when much has changed."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -10,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from contracts.clock import now_ms
 from contracts.topics import Topics
 from contracts.workers import BEAT_MS, Beat
 from inference.consumer import ModelConsumer
@@ -29,7 +29,7 @@ class Heartbeat:
         self._topic = topics.workers
         self._worker = worker
         self._consumers = consumers
-        self._started_at = _now_ms()
+        self._started_at = now_ms()
         self._changed = asyncio.Event()
         for consumer in consumers:
             consumer.telling.on_change = self._changed.set
@@ -63,11 +63,7 @@ class Heartbeat:
         """Returns when Kafka has it: while Kafka is away, beats don't pile up that would be stale when they come."""
         models = tuple([await consumer.telling.load() for consumer in self._consumers])
         beat = Beat(
-            worker=self._worker, at=_now_ms(), started_at=self._started_at, version=version("millrace"), models=models
+            worker=self._worker, at=now_ms(), started_at=self._started_at, version=version("millrace"), models=models
         )
         value = beat.model_dump_json().encode()
         await self._producer.send_and_wait(self._topic, value, key=self._worker.encode())
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

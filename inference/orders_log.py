@@ -1,7 +1,6 @@
 """The topic `control`, read by every worker: all partitions, no group, from before the oldest work that still waits."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -9,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from contracts.clock import now_ms
 from contracts.kafka import client_options, header
 from contracts.settings import Settings
 from contracts.topics import LANES, Topics
@@ -25,7 +25,7 @@ _OLDEST_SECONDS = 10.0
 async def followed(settings: Settings, models: Iterable[str], orders: Orders) -> AsyncIterator["asyncio.Task[None]"]:
     """Everything that was ordered so far is known on entering; what comes is, as soon as it is written, while the task
     runs. Raises KafkaError."""
-    since_ms = min([time.time_ns() // 1_000_000 - _MARGIN_MS, *[await oldest(settings, model) for model in models]])
+    since_ms = min([now_ms() - _MARGIN_MS, *[await oldest(settings, model) for model in models]])
     consumer = AIOKafkaConsumer(
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", metadata_max_age_ms=5000
     )
@@ -67,7 +67,7 @@ async def _first(consumer: AIOKafkaConsumer, at: list[TopicPartition]) -> int:
     """Of the records at the group's positions."""
     consumer.assign(at)
     starts, ends = await consumer.beginning_offsets(at), await consumer.end_offsets(at)
-    since_ms, open_ = time.time_ns() // 1_000_000, set()
+    since_ms, open_ = now_ms(), set()
     for place in at:
         position = max(await consumer.committed(place) or 0, starts[place])
         consumer.seek(place, min(position, ends[place]))

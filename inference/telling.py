@@ -1,12 +1,12 @@
 """What one model's consumer tells of itself: in its worker's heartbeat, and of single requests when it is asked."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts import envelope
+from contracts.clock import now_ms
 from contracts.completion import Completion, Escalation
 from contracts.outcomes import Outcome
 from contracts.waits import until_start_ms
@@ -93,12 +93,12 @@ class Telling:
         for ticket in self._running.values():
             if ticket.claim == known:
                 since = self.pace.began_ago(ticket.place)
-                return Standing(0, None if since is None else _now_ms() - round(since * 1000))
+                return Standing(0, None if since is None else now_ms() - round(since * 1000))
         for lane in self._lanes.values():
             ticket_waiting = lane.find(known)
             if ticket_waiting and (ahead := lane.ahead(ticket_waiting)):
                 wait_ms = until_start_ms(self._lane(lane, {}), ahead[1])
-                return Standing(ahead[0], None if wait_ms is None else _now_ms() + wait_ms)
+                return Standing(ahead[0], None if wait_ms is None else now_ms() + wait_ms)
         return None
 
     def ended(self, place: Place | None, completion: Completion | Escalation) -> None:
@@ -138,6 +138,7 @@ class Telling:
             frees_ms=self.pace.frees_ms(lane.name, places),
             mean_tokens=round(mean),
             ms_per_token=None if seconds is None else seconds * 1000,
+            spread=self.pace.spread(lane.name),
         )
 
     def _places(self, lane: envelope.Lane) -> int:
@@ -145,7 +146,3 @@ class Telling:
         if lane == "batch":
             return min(self._turns.batch_room, self._room)
         return self._room - self.pace.running("batch")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,12 +8,11 @@ from ulid import ULID
 
 from contracts.envelope import RequestType
 from contracts.errors import StillRunning
-from contracts.keys import RequestKey, check_idempotency_key
 from ingress.answers import frame_answer, json_answer, key_headers
 from ingress.calls import Call
 from ingress.frame import STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
-from ingress.identity import Identity, name
+from ingress.identity import identify_by_path
 from ingress.requests import wait_seconds_of
 
 _WAIT_SECONDS = "10"  # unless the caller says otherwise
@@ -24,11 +23,9 @@ async def cancel_request(request: Request) -> ASGIApp:
     """200 with its state once it has ended as cancelled, 202 when that will come, 409 when it had ended otherwise."""
     gateway = gateway_of(request)
     settings = gateway.settings
-    caller = gateway.keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
-    key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
-    identity = name(request.scope, Identity(key, generated=False))
+    identity = identify_by_path(request, gateway.keyring)
     seconds = max(wait_seconds_of(request, settings.ingress_max_wait_seconds, _WAIT_SECONDS), 1.0)
-    with gateway.calls.open(key.encode()) as call:
+    with gateway.calls.open(identity.key.encode()) as call:
         call.follow(request.receive)
         frame = await cancel(gateway, call, seconds)
     headers = [*key_headers(identity, settings.idempotency_window_hours), (b"cache-control", b"no-store")]

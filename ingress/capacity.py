@@ -1,12 +1,12 @@
 """What this process knows of the workers: how long a request would wait, and whether anybody could take it in time."""
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol, cast
 
 from aiokafka.partitioner import murmur2
 
 from contracts.catalogue import Catalogue
+from contracts.clock import now_ms
 from contracts.envelope import Digest, Lane
 from contracts.errors import NoWorker, OverCapacity
 from contracts.keys import RequestKey
@@ -96,7 +96,3 @@ class Capacity:
 
 def _lane(headers: Mapping[str, bytes]) -> Lane:
     return cast("Lane", headers.get("lane", b"interactive").decode())
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

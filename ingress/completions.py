@@ -1,7 +1,6 @@
 """`POST /v1/chat/completions` and `/v1/completions`: check, write down, then wait for the answer."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -10,6 +9,7 @@ from starlette.types import ASGIApp
 from ulid import ULID
 
 from contracts.bodies import Described, describe
+from contracts.clock import now_ms
 from contracts.envelope import Operation, RequestType
 from contracts.errors import KafkaUnavailable, StillRunning
 from contracts.frames import RequestState
@@ -180,7 +180,7 @@ class _Accepted:
             id=self.identity.key.idempotency_key,
             status="in_progress",
             model=self.asked.request.model,
-            created_at=int(time.time() * 1000),
+            created_at=now_ms(),
             **self.expected._asdict(),
         )
         return json_answer(state.model_dump_json().encode(), [*self.headers, location(self.identity)], 202)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.catalogue import Catalogue
 from contracts.envelope import ReplyTo
+from contracts.pause import pause
 from contracts.settings import Settings
 from contracts.topics import Topics
 from ingress.gateway import Gateway
@@ -105,9 +106,5 @@ async def connect(settings: Settings, catalogue: Catalogue, stop: asyncio.Event)
             return await Connection.open(settings, catalogue)
         except KafkaError as error:
             log.warning("waiting for Kafka", servers=settings.kafka_bootstrap_servers, reason=str(error))
-        try:
-            async with asyncio.timeout(RETRY_SECONDS):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(RETRY_SECONDS, stop)
     return None

@@ -5,13 +5,12 @@ from starlette.types import ASGIApp
 
 from contracts.envelope import Digest, OnDisconnect
 from contracts.errors import InvalidRequest, StillRunning
-from contracts.keys import RequestKey, check_idempotency_key
 from ingress.answers import Answer, frame_answer, key_headers
 from ingress.departures import chosen
 from ingress.event_id import START, End, EventId
 from ingress.following import Following, Refused, Resumption, follow
 from ingress.gateway import Gateway, gateway_of
-from ingress.identity import Identity, name
+from ingress.identity import Identity, identify_by_path
 from ingress.preferences import prefer
 from ingress.requests import wait_seconds_of
 from ingress.sse import EventStream, Patience
@@ -20,18 +19,16 @@ from ingress.sse import EventStream, Patience
 async def get_events(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
     most_seconds = gateway.settings.ingress_max_wait_seconds
-    caller = gateway.keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
-    key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
-    identity = name(request.scope, Identity(key, generated=False))
+    identity = identify_by_path(request, gateway.keyring)
     include_usage = request.query_params.get("include_usage", "") in ("1", "true")
-    wanted = Resumption(key.encode(), _last_event_id(request), include_usage)
+    wanted = Resumption(identity.key.encode(), _last_event_id(request), include_usage)
     wait_seconds = wait_seconds_of(request, most_seconds, str(int(most_seconds)))
     way = chosen(dict(request.scope["headers"])) or "detach"
     return await _stream(request, identity, wanted, way, wait_seconds)
 
 
 async def resume(request: Request, identity: Identity, asked: Digest, way: OnDisconnect) -> ASGIApp:
-    """It never starts a run: what is to be gone on with was begun."""
+    """It never starts a run: what is to be gone on with was begun. Raises InvalidRequest without its key."""
     if identity.generated:
         raise InvalidRequest("Last-Event-ID goes with the Idempotency-Key of the stream.", param="Idempotency-Key")
     settings = gateway_of(request).settings

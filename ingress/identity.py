@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from starlette.requests import Request
 from starlette.types import Scope
 
 from contracts.errors import InvalidIdempotencyKey
-from contracts.keys import RequestKey, new_idempotency_key, parse_idempotency_header
+from contracts.keyring import KeyRing
+from contracts.keys import RequestKey, check_idempotency_key, new_idempotency_key, parse_idempotency_header
 from contracts.logs import concerns
 from ingress.spans import trace_headers
 
@@ -27,6 +29,13 @@ def identify(scope: Scope, tenant: str) -> Identity:
         raise InvalidIdempotencyKey("Send one Idempotency-Key header, not several.", param="Idempotency-Key")
     key = parse_idempotency_header(values[0].decode("latin-1")) if values else new_idempotency_key()
     return name(scope, Identity(RequestKey(tenant, key), generated=not values))
+
+
+def identify_by_path(request: Request, keyring: KeyRing) -> Identity:
+    """For what is asked about another request, whose key is in the path. Raises Unauthorized, InvalidIdempotencyKey."""
+    caller = keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
+    key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
+    return name(request.scope, Identity(key, generated=False))
 
 
 def derive(scope: Scope, identity: Identity, fingerprint: str) -> Identity:

@@ -9,7 +9,7 @@ from contracts.errors import KafkaUnavailable, StackError, Unacknowledged
 from contracts.headers import RawHeaders
 from contracts.kafka import producer_of
 from contracts.settings import Settings
-from ingress.link import PROBE_SECONDS, Link
+from ingress.link import Link
 
 log = structlog.get_logger()
 
@@ -68,9 +68,9 @@ class KafkaRequestLog:
         self._link.delivered()
 
     async def probe(self) -> bool:
-        """Whether a broker answers a request for metadata."""
+        """Whether a broker answers a request for metadata in the time that it has for a record."""
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 return bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
             return False

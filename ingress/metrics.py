@@ -20,7 +20,7 @@ from contracts.metrics import (
 from ingress.gateway import Gateway
 
 _EXPECTED = ("200", "400", "401", "404", "503")
-_INFERENCE = (*_EXPECTED, "202", "413", "422", "429", "500", "502", "504")
+_INFERENCE = (*_EXPECTED, "202", "410", "413", "422", "429", "500", "502", "504", "529")
 _NO_ROUTE = "other"
 
 _requests, _durations = counters(HTTP_REQUESTS), histograms(HTTP_DURATION)

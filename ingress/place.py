@@ -6,11 +6,12 @@ from typing import Any
 import orjson
 from ulid import ULID
 
+from contracts.clock import now_ms
 from contracts.control import Control, ControlType
 from contracts.errors import KafkaUnavailable
 from contracts.topics import Topics
 from ingress.calls import Call
-from ingress.capacity import UNKNOWN, Expected, now_ms
+from ingress.capacity import UNKNOWN, Expected
 from ingress.frame import PLACE, RawFrame
 from ingress.gateway import Gateway
 

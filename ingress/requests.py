@@ -9,24 +9,21 @@ from ulid import ULID
 
 from contracts.envelope import OnDisconnect, RequestType
 from contracts.errors import InvalidRequest, StillRunning
-from contracts.keys import RequestKey, check_idempotency_key
 from ingress.answers import frame_answer, json_answer, key_headers
 from ingress.calls import Call
 from ingress.departures import chosen
 from ingress.frame import STATE, RawFrame
 from ingress.gateway import Gateway, gateway_of
-from ingress.identity import Identity, name
+from ingress.identity import identify_by_path
 from ingress.place import with_place
 
 
 async def get_request(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
     settings = gateway.settings
-    caller = gateway.keyring.authenticate(dict(request.scope["headers"]).get(b"authorization"))
-    key = RequestKey(caller.tenant, check_idempotency_key(request.path_params["key"]))
-    identity = name(request.scope, Identity(key, generated=False))
+    identity = identify_by_path(request, gateway.keyring)
     wait_seconds = wait_seconds_of(request, settings.ingress_max_wait_seconds)
-    with gateway.calls.open(key.encode()) as call:
+    with gateway.calls.open(identity.key.encode()) as call:
         call.follow(request.receive)
         way = chosen(dict(request.scope["headers"])) or "detach"
         frame = await _Inquiry(gateway, call, settings.ingress_wait_seconds, way).standing(wait_seconds)

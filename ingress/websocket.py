@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts.errors import InvalidRequest, MillraceError, RateLimited, Unauthorized
+from contracts.faults import invalid
 from contracts.websocket import Cancel, ClientMessage, Create, Follow, Leave
 from ingress.gateway import Gateway
 from ingress.metrics import websockets
@@ -66,9 +67,7 @@ class _Session:
         try:
             message = ClientMessage.model_validate_json(text).root
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            await self._door.say(refusal("", InvalidRequest(f"{place}: {first['msg']}.", param=place or None)))
+            await self._door.say(refusal("", invalid(error, whole="The message")))
             return
         if isinstance(message, Leave):
             if task := self._tasks.get(message.ref):

@@ -73,6 +73,7 @@ class WsStreams:
             await self._tell(call, stream)
 
     async def cancel(self, asked: Cancel) -> None:
+        """Raises StillRunning when its owner doesn't say in time how the request stands."""
         wire, ce_id = WsWire(asked.ref), str(ULID())
         until = asyncio.get_running_loop().time() + self.gateway.settings.ingress_wait_seconds
         with self.gateway.calls.open(self._key(asked.key), ce_id) as call:

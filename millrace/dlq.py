@@ -6,11 +6,11 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from time import time_ns
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+from contracts.clock import now_ms
 from contracts.dead_letter import HEADER_PREFIX, DeadLetter, Handled
 from contracts.errors import InvalidRequest, StackError
 from contracts.headers import RawHeaders
@@ -106,7 +106,7 @@ async def drop(settings: Settings, letters: Iterable[Letter]) -> int:
 
 async def mark(producer: AIOKafkaProducer, settings: Settings, letter: Letter, action: Action) -> None:
     """Handled: it is no longer open."""
-    value = Handled(action=action, at=time_ns() // 1_000_000).model_dump_json().encode()
+    value = Handled(action=action, at=now_ms()).model_dump_json().encode()
     await producer.send_and_wait(Topics.of(settings).dead_letters_handled, value, key=letter.id.encode())
 
 

@@ -3,14 +3,12 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-
-GridFormat = Literal["table", "json", "csv"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """API keys on the compacted topic `api-keys`: made, listed, revoked. Secrets are shown once and stored nowhere."""
 
 from dataclasses import dataclass
-from time import time_ns
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from ulid import ULID
 
 from contracts.api_keys import ApiKey, hash_api_key, new_api_key
+from contracts.clock import now_ms
 from contracts.errors import StackError
 from contracts.kafka import client_options, producer_options
 from contracts.keys import check_tenant
@@ -31,7 +31,7 @@ async def create_key(settings: Settings, tenant: str, user: str = "", *, operato
         tenant=check_tenant(tenant),
         user=user,
         operator=operator,
-        created_at=time_ns() // 1_000_000,
+        created_at=now_ms(),
     )
     await _publish(settings, hash_api_key(secret), key.model_dump_json().encode())
     return NewKey(secret, key)

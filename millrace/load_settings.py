@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from contracts.errors import ConfigError
+from contracts.faults import first_fault
 from contracts.settings import Settings
 from millrace.stack_file import connected_settings
 from millrace.stack_settings import StackSettings
@@ -19,9 +20,8 @@ def load(settings: type[S], **given: Any) -> S:
     try:
         return settings(**given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = "_".join(str(part) for part in first["loc"])
-        raise ConfigError(f"MILLRACE_{name.upper()}: {first['msg']}.") from None
+        where, what = first_fault(error)
+        raise ConfigError(f"MILLRACE_{where.replace('.', '_').upper()}: {what}.") from None
 
 
 def load_stack_settings(data_dir: Path | None = None) -> StackSettings:

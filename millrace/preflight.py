@@ -16,6 +16,7 @@ _UPSTREAM_SECONDS = 5.0
 
 
 def check_disk(folder: Path, min_free_mb: int) -> None:
+    """MiB. Raises StackError."""
     free = shutil.disk_usage(folder).free // _MIB
     if free < min_free_mb:
         raise StackError(
@@ -25,6 +26,7 @@ def check_disk(folder: Path, min_free_mb: int) -> None:
 
 
 def check_ports(services: Settings, kafka_port: int) -> None:
+    """Raises StackError naming who has the port, and what to do."""
     check_port(services.ingress_host, services.ingress_port, purpose="HTTP", remedy="choose another with --port")
     check_port(HOST, kafka_port, purpose="Kafka", remedy="choose another with MILLRACE_KAFKA_PORT")
     if services.clickhouse_url is None:
@@ -33,6 +35,7 @@ def check_ports(services: Settings, kafka_port: int) -> None:
 
 
 async def check_engine(services: Settings) -> None:
+    """Raises StackError when the engine isn't installed, or its upstream isn't there."""
     if services.worker_engine == "vllm" and find_spec("vllm") is None:
         raise StackError("The vllm engine needs vLLM, which is not installed: pip install 'millrace[vllm]'.")
     if services.worker_engine == "openai":

@@ -80,4 +80,5 @@ def connected_settings(data_dir: Path, settings: Settings | None = None) -> Sett
 
 
 def own_start_time() -> float:
+    """UTC seconds."""
     return psutil.Process(os.getpid()).create_time()

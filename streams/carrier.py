@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 from faust.types import Message, StreamT
 
+from contracts.clock import now_ms
 from contracts.logs import concerning, concerns
 from contracts.poison_limit import PoisonLimit
 from contracts.topics import Topics
-from streams.changelog import now_ms
 from streams.errors import Fatal
 from streams.faust_consumer import LoopConsumer
 from streams.gate import Gate
@@ -66,7 +66,7 @@ class Carrier:
         self._unexpected = 0
 
     async def run(self, stream: StreamT[Any]) -> None:
-        """The Faust agent: returns when Faust stops."""
+        """The Faust agent: returns when Faust stops. Raises Fatal when too much was put aside."""
         consumer: LoopConsumer = stream.app.consumer
         queue = consumer.queues[self._stage.source] = stream.channel.queue
         while True:

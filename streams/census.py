@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from contracts.clock import now_ms
 from contracts.instruments import gauges
 from contracts.metrics import RESERVATION_AGE, RESERVATIONS, RESERVED_TOKENS
 from contracts.topics import TENANT_TABLE
-from streams.changelog import now_ms
 from streams.errors import StoreFailed
 from streams.reservation import Hold, Reservation
 from streams.table import Partition

@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from contracts.clock import now_ms
 from contracts.kafka import client_options
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -26,10 +27,6 @@ _CHUNK = 5_000  # records
 _CHUNK_WAIT_MS = 200
 _STALE_MS = 12 * 3_600_000  # deletions are forgotten by the log after a day: what is older is read from the beginning
 _log = structlog.get_logger()
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class CaughtUp(NamedTuple):

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from streams.changelog import Changelog, now_ms
+from contracts.clock import now_ms
+from streams.changelog import Changelog
 from streams.errors import Fenced
 from streams.store import Place, Store
 from streams.table import Partition

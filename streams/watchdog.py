@@ -41,6 +41,7 @@ class Watchdog:
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
+        """`now`: monotonic, seconds. Raises Fatal."""
         if self._gate.is_open:
             self._closed_at = None
             self._look_at_partitions(now)

@@ -17,10 +17,11 @@ from analytics.dashboard.reading import Reading
 from analytics.dashboard.session import Sessions
 from analytics.dashboard.view import House, View
 from analytics.dashboard.views import VIEWS
-from analytics.http_server import serving
 from contracts.compacted import Follower, Records
 from contracts.errors import StackError
+from contracts.http_server import bind, serving
 from contracts.keyring import KeyRing
+from contracts.pause import pause
 from contracts.settings import Settings
 from contracts.topics import Topics
 
@@ -42,21 +43,21 @@ async def run(settings: Settings, *, stop: asyncio.Event, desk: Desk | None = No
                 await stop.wait()
         except (KafkaError, OSError) as error:
             _log.warning("the dashboard waits for Kafka", error=str(error))
-            await _pause(stop)
+            await pause(_RETRY_SECONDS, stop)
 
 
 @asynccontextmanager
 async def beside(settings: Settings, desk: Desk | None) -> AsyncIterator[None]:
     """Beside a service, which never fails because nobody can watch it."""
     stop = asyncio.Event()
-    serving = asyncio.create_task(_tolerated(settings, stop, desk), name="dashboard")
+    running = asyncio.create_task(_tolerated(settings, stop, desk), name="dashboard")
     try:
         yield
     finally:
         stop.set()
-        await asyncio.wait({serving}, timeout=_PATIENCE_SECONDS + 2)
-        serving.cancel()
-        await asyncio.wait({serving})
+        await asyncio.wait({running}, timeout=_PATIENCE_SECONDS + 2)
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def _tolerated(settings: Settings, stop: asyncio.Event, desk: Desk | None) -> None:
@@ -85,10 +86,10 @@ async def dashboard(
     )
     app = dashboard_app(House(settings, reading, flow, desk), sessions, live, views)
     try:
-        at = settings.dashboard_host, settings.dashboard_port
-        async with serving(app, *at, variable="DASHBOARD_PORT", patience_seconds=_PATIENCE_SECONDS) as port:
+        listener = bind(settings.dashboard_host, settings.dashboard_port, "DASHBOARD")
+        async with serving(app, listener, timeout_graceful_shutdown=_PATIENCE_SECONDS) as server:
             try:
-                yield port
+                yield server.port
             finally:
                 live.close()
     finally:
@@ -103,11 +104,3 @@ def hear(ring: KeyRing, records: Records) -> None:
 class _KeyRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
-
-
-async def _pause(stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_RETRY_SECONDS):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -63,7 +63,7 @@ class TooLate(stop_base):
 
 
 def refuse(state: RetryCallState) -> NoReturn:
-    """After the last try."""
+    """After the last try. Raises EngineOverloaded, UpstreamFailed."""
     error = state.outcome.exception() if state.outcome else None
     assert isinstance(error, TryAgain)
     if error.overloaded:

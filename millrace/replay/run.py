@@ -24,7 +24,8 @@ KEYS_SECONDS = 10.0
 
 
 async def replay(trace: Path, data_dir: Path, *, speed: float, limit: int | None, console: Console) -> bool:
-    """Whether every request was answered and the ledger's totals equal the client's. Raises ConfigError, StackError."""
+    """Whether every request was answered and the ledger's totals equal the client's; `speed` is how many times as fast
+    as the trace was. Raises ConfigError, StackError."""
     stack, settings = running_stack(data_dir), connected_settings(data_dir)
     run = f"replay-{ULID()}".lower()
     requests = plan(read_trace(trace, limit), run)

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from contracts.errors import ConfigError
+from contracts.faults import first_fault
 
 
 class Labelled(BaseModel):
@@ -57,6 +58,5 @@ def _row(line: bytes, number: int, path: Path) -> Labelled:
     try:
         return Labelled.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}, line {number}: {where}{': ' if where else ''}{first['msg']}.") from None
+        where, what = first_fault(error)
+        raise ConfigError(f"{path}, line {number}: {where}{': ' if where else ''}{what}.") from None

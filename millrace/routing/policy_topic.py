@@ -2,13 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
-from time import time_ns
 from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaProducer
 
 from contracts.catalogue import Catalogue, load_catalogue, parse_toml
+from contracts.clock import now_ms
 from contracts.compacted import Follower, Records
 from contracts.errors import ConfigError, StackError
 from contracts.kafka import producer_options
@@ -72,7 +72,7 @@ async def make_policy(
     topics = Topics.of(settings)
     work = {topics.work(model, lane): model for model in catalogue.models for lane in LANES}
     await _check_topics(settings, [topics.routes, *work])
-    record = PolicyRecord(toml=toml, scorer=scorer, applied_at=time_ns() // 1_000_000)
+    record = PolicyRecord(toml=toml, scorer=scorer, applied_at=now_ms())
     router_of(record, load_prices(settings.prices_file))
     return await calibrated(settings, record, calibrate_on) if calibrate_on else record
 

@@ -1,10 +1,10 @@
 """What the workers tell at this moment, as the streams see it: who is away, and how long a request would wait."""
 
 import asyncio
-import time
 
 from aiokafka.errors import KafkaError
 
+from contracts.clock import now_ms
 from contracts.compacted import Follower
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -24,7 +24,7 @@ async def conditions_of(settings: Settings, asked: Asked) -> Conditions:
             pass
     except (KafkaError, TimeoutError):
         return CALM
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     key = asked.request.request_key.partition(":")[0].encode()
     record = Record(topics.admitted, 0, 0, now, key, asked.body, [], now)
     return surroundings.conditions(asked.request, record, 0.0)

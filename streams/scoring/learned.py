@@ -47,6 +47,7 @@ class Score(NamedTuple):
 
     @property
     def small_suffices(self) -> float:
+        """Probability."""
         return 1 - probability(self.base + sum(self.parts.values()))
 
 
@@ -104,6 +105,7 @@ def weigh_measures(known: dict[str, Measure], measured: Mapping[str, float]) -> 
 
 
 def standard(value: float, measure: Measure) -> float:
+    """In standard deviations from the mean."""
     return max(-CLIP, min(CLIP, (value - measure.mean) / measure.deviation))
 
 

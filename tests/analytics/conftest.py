@@ -8,10 +8,10 @@ import pytest
 
 from analytics.clickhouse import Client
 from analytics.health import Health
-from analytics.http_server import serving
 from analytics.ledger import Ledger
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
+from contracts.http_server import bind, serving
 from contracts.settings import Settings
 from tests.support.demo_dashboard import serving_demo
 from tests.support.demo_ledger import DemoLedger, fill
@@ -46,8 +46,8 @@ def health() -> Health:
 @pytest.fixture
 async def query_port(embedded: Settings, ledger: Ledger, health: Health) -> AsyncIterator[int]:
     engine = QueryEngine(embedded)
-    async with serving(application(embedded, health, engine), "127.0.0.1", 0) as port:
-        yield port
+    async with serving(application(embedded, health, engine), bind("127.0.0.1", 0, "ANALYTICS")) as server:
+        yield server.port
     engine.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,14 +12,14 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import SecretStr
+from starlette.applications import Starlette
 
 from analytics.health import Health
-from analytics.http_server import serving
 from analytics.intake import take_in
 from analytics.ledger import Ledger
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
-from contracts.errors import StackError
+from contracts.http_server import bind, serving
 from contracts.settings import Settings
 from tests.support.usage import as_records, as_values, make_events
 
@@ -29,6 +30,15 @@ EVENTS = make_events(500)
 async def http(query_port: int, ledger: Ledger) -> AsyncIterator[httpx.AsyncClient]:
     take_in(ledger, as_records(as_values(EVENTS)))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{query_port}", timeout=30) as http:
+        yield http
+
+
+@asynccontextmanager
+async def client_of(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        serving(app, bind("127.0.0.1", 0, "ANALYTICS")) as server,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http,
+    ):
         yield http
 
 
@@ -130,7 +140,7 @@ async def test_ping_and_an_empty_question(http: httpx.AsyncClient) -> None:
         ("SELEC 1,", 62, 400),
         ("SELECT toInt8('x')", 6, 400),
         ("SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1", 159, 408),
-        ("SELECT groupArray(number) FROM numbers(1000000000)", 241, 500),
+        ("SELECT groupArray(repeat('x', 100000)) FROM numbers(10000)", 241, 500),
         ("SELECT number FROM numbers(100000000)", 396, 500),
     ],
 )
@@ -202,10 +212,7 @@ async def test_queries_beside_each_other(http: httpx.AsyncClient) -> None:
 async def test_more_than_can_wait_are_told_to_come_again(embedded: Settings, ledger: Ledger, health: Health) -> None:
     engine = QueryEngine(embedded)
     settings = embedded.model_copy(update={"query_concurrency": 1})
-    async with (
-        serving(application(settings, health, engine), "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
-    ):
+    async with client_of(application(settings, health, engine)) as http:
         answers = await asyncio.gather(*(http.post("/", content="SELECT sleep(0.05)") for _ in range(60)))
     engine.close()
     codes = [answer.headers.get("x-clickhouse-exception-code") for answer in answers]
@@ -217,17 +224,15 @@ async def test_a_password_is_asked_for_when_one_is_set(embedded: Settings, ledge
     settings = embedded.model_copy(update={"clickhouse_password": SecretStr("open sesame")})
     engine = QueryEngine(settings)
     ask = {"content": "SELECT 1"}
-    async with (
-        serving(application(settings, health, engine), "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
-    ):
+    async with client_of(application(settings, health, engine)) as http:
         without = await http.post("/", **ask)
         wrong = await http.post("/", **ask, auth=("default", "wrong"))
         garbled = await http.post("/", **ask, headers={"Authorization": "Basic !"})
         basic = await http.post("/", **ask, auth=("anyone", "open sesame"))
         header = await http.post("/", **ask, headers={"X-ClickHouse-User": "a", "X-ClickHouse-Key": "open sesame"})
         ping = await http.get("/ping")
-        rows = await with_client(port, lambda client: client.command("SELECT 3"), password="open sesame")
+        assert http.base_url.port
+        rows = await with_client(http.base_url.port, lambda client: client.command("SELECT 3"), password="open sesame")
     engine.close()
     assert (without.status_code, without.headers["x-clickhouse-exception-code"]) == (401, "194")
     assert without.headers["www-authenticate"].startswith("Basic")
@@ -246,15 +251,6 @@ async def test_readiness(http: httpx.AsyncClient, health: Health) -> None:
 
 
 async def test_with_a_server_there_is_only_readiness(embedded: Settings, health: Health) -> None:
-    async with (
-        serving(application(embedded, health, None), "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
-    ):
+    async with client_of(application(embedded, health, None)) as http:
         assert (await http.get("/readyz")).status_code == 503
         assert (await http.post("/", content="SELECT 1")).status_code == 404
-
-
-async def test_a_port_in_use_is_one_sentence(query_port: int, embedded: Settings, health: Health) -> None:
-    with pytest.raises(StackError, match=rf"127\.0\.0\.1:{query_port} is in use; set MILLRACE_ANALYTICS_PORT"):
-        async with serving(application(embedded, health, None), "127.0.0.1", query_port):
-            pass

@@ -91,3 +91,8 @@ def test_seconds_are_of_answers_and_the_worst_is_held_against_the_goal() -> None
     assert first[10:15] == ["10", "4.0", "16.0", "16.0", "15"]
     assert f"| {' | '.join(first)} |" in markdown(outcome(quick, slow))
     assert missed(outcome(quick, slow)) == ["goal missed: round 2, kill-kafka: 16.0 s, not 15"]
+
+
+def test_a_rolling_restart_is_to_break_nothing() -> None:
+    rolled, killed = (Round((name,), 0.0, failed=["503 No."]) for name in ("term-streams", "kill-streams"))
+    assert missed(outcome(killed, rolled)) == ["goal missed: round 2, term-streams: 1 tries broke, the first: 503 No."]

@@ -79,7 +79,7 @@ def test_a_hook_that_fails_costs_the_others_nothing() -> None:
 async def test_the_port_serves_both_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(metrics_port=0)
     async with (
-        metrics_port(settings, "inference") as port,
+        metrics_port(settings, "worker") as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
     ):
         plain = await http.get("/metrics")

@@ -1,5 +1,7 @@
 """What beats tell of waits, and whom nobody believes."""
 
+import heapq
+import random
 from typing import Any
 
 from hypothesis import given
@@ -62,9 +64,30 @@ def test_what_a_tenant_waits_for_is_its_own_work_and_as_much_of_others() -> None
     assert tokens_ahead(load, "new", {"new": 100}) == 100 + 100 + 100 + 300
 
 
-@given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 64))
-def test_more_ahead_is_never_a_shorter_wait(one: int, more: int, places: int) -> None:
-    load = queued(1, places=places, running=places, frees_ms=tuple(range(10, 10 + min(places, 17))))
+def test_work_that_comes_all_at_once_starts_in_waves() -> None:
+    """Each takes half to one and a half seconds; what really happens is played with others than the told ones."""
+    places, chance = 64, random.Random(1)
+    frees = [0.0] * places
+    spread = tuple(0.5 + number / 16 for number in range(17))
+    load = lane(running=0, places=places, frees_ms=(0,) * 17, spread=spread)
+    errors = []
+    for number in range(600):
+        start = heapq.heappop(frees)
+        heapq.heappush(frees, start + chance.uniform(500, 1500))
+        told = until_start_ms(load, number * 100)
+        assert told is not None
+        assert (told == 0) == (start == 0)
+        if start:
+            errors.append(abs(told - start) / start)
+    assert sorted(errors)[len(errors) * 9 // 10] < 0.15
+
+
+@given(
+    st.integers(0, 2000), st.integers(0, 500), st.integers(1, 200), st.lists(st.floats(0.1, 5), max_size=17).map(sorted)
+)
+def test_more_ahead_is_never_a_shorter_wait(one: int, more: int, places: int, spread: list[float]) -> None:
+    frees = tuple(range(10, 10 + min(places, 17)))
+    load = queued(1, places=places, running=places, frees_ms=frees, spread=tuple(spread))
     first, second = until_start_ms(load, one), until_start_ms(load, one + more)
     assert first is not None
     assert second is not None
@@ -103,6 +126,14 @@ def test_time_passes_between_beats() -> None:
     outlook = heard(beat(load=queued(4)))
     assert ms(outlook, now=NOW + 700) == 550
     assert ms(outlook, now=NOW + 4000) == 0
+
+
+def test_an_idle_engine_gains_nothing_by_the_time_before_work_came() -> None:
+    outlook = heard(beat(load=lane(running=0, frees_ms=(0, 0, 0, 0))))
+    for _ in range(4):
+        outlook.add("small", "interactive", Sent(NOW + 900, 0, "acme", 100))
+    assert ms(outlook, now=NOW + 900) == 1000
+    assert ms(outlook, now=NOW + 950) == 950
 
 
 def test_what_was_sent_on_stands_ahead_until_it_is_known_to_have_been_read() -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -185,22 +184,21 @@ def test_the_sampler_decides_where_a_trace_begins(
     assert [seen.name for seen in collector.spans] == (["c"] if sampler.startswith("parentbased") else [])
 
 
-def time_of(spans: int, endpoint: str) -> float:
-    """Seconds to end so many, and then the process."""
-    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "10"}
+def ends(spans: int, endpoint: str) -> None:
+    """So many spans, and then the process, though an export is given an hour."""
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "3600"}
+    environment = {**os.environ, **environment, "OTEL_BSP_SCHEDULE_DELAY": "10"}
     program = [sys.executable, "-c", MANY, str(spans)]
-    began = time.monotonic()
     ended = subprocess.run(program, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "stopped\n"), ended.stderr
-    return time.monotonic() - began
 
 
 def test_a_hanging_collector_costs_its_spans_and_no_time(collector: Collector) -> None:
     collector.answering.clear()
-    assert time_of(5_000, collector.url) < 40  # more than the queue holds; each of ten batches would wait for 10 s
-    assert collector.asked > 0
+    ends(5_000, collector.url)  # more than the queue holds
+    assert collector.asked == 1
     assert collector.spans == []
 
 
 def test_a_missing_collector_costs_its_spans_and_no_time() -> None:
-    assert time_of(1_000, f"http://127.0.0.1:{free_port()}") < 40
+    ends(1_000, f"http://127.0.0.1:{free_port()}")

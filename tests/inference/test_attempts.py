@@ -13,7 +13,7 @@ from contracts.settings import Settings
 from inference.attempts import Trail
 from inference.engine import Job, Step
 from tests.inference.gate import GateEngine, open_station
-from tests.inference.harness import Bench, open_bench, worker_process, write_routes
+from tests.inference.harness import MODEL, Bench, open_bench, worker_process, write_routes
 from tests.inference.jobs import chat
 from tests.support.until import until
 
@@ -129,8 +129,9 @@ async def test_a_request_that_kills_its_workers_is_given_up_and_its_neighbours_g
 
 
 @pytest.mark.broker
-async def test_a_request_that_hangs_is_tried_again_then_given_up(settings: Settings) -> None:
-    settings = settings.model_copy(update={"worker_stall_seconds": 0.3})
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_a_request_that_hangs_is_tried_again_then_given_up(settings: Settings, attempts: int) -> None:
+    settings = settings.model_copy(update={"worker_stall_seconds": 0.3, "worker_max_attempts": attempts})
     engine = GateEngine()
     await engine.release("acme:fine")
     async with open_bench(settings) as bench, open_station(settings, engine):
@@ -141,8 +142,11 @@ async def test_a_request_that_hangs_is_tried_again_then_given_up(settings: Setti
         outcomes = {one.key: one.completion.outcome for one in bench.log.completions}
         [letter] = bench.log.dead_letters
     assert outcomes == {"acme:hangs": Outcome.FAILED, "acme:fine": Outcome.SUCCEEDED}
-    assert engine.started.count("acme:hangs") == 3
-    assert letter.key == b"acme:hangs"
+    assert engine.started.count("acme:hangs") == attempts
+    why = DeadLetter.from_headers(letter.headers)
+    assert (letter.key, why.dead_letter_attempts) == (b"acme:hangs", attempts)
+    assert (why.dead_letter_topic, why.dead_letter_offset) == (bench.topics.work(MODEL, "interactive"), 0)
+    assert f"tried {attempts} times" in why.dead_letter_reason
 
 
 @pytest.mark.broker

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import AsyncExitStack
+from functools import partial
 
 import orjson
 import pytest
@@ -14,9 +15,10 @@ from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from inference.claims import Place
 from inference.engine import EngineDied, EngineOverloaded
-from tests.inference.gate import GateEngine, open_station
+from tests.inference.gate import GateEngine, Station, open_station
 from tests.inference.harness import MODEL, Bench, open_bench
 from tests.inference.jobs import chat
+from tests.support.until import until
 
 pytestmark = pytest.mark.broker
 
@@ -66,15 +68,19 @@ async def test_a_full_engine_takes_no_more_and_goes_on_when_there_is_room(settin
 async def test_interactive_work_goes_before_batch_work(settings: Settings) -> None:
     engine = GateEngine()
     first, batch, interactive = keys(1, "first"), keys(3, "batch"), keys(3, "interactive")
-    async with open_bench(settings) as bench, open_station(settings, engine, room=1):
+    async with open_bench(settings) as bench, open_station(settings, engine, room=1) as station:
         await put_all(bench, first)
         await engine.until_started(1)
         await put_all(bench, batch, lane="batch")
         await put_all(bench, interactive)
-        await asyncio.sleep(0.3)  # until the consumer has fetched both
+        await until(partial(_has_waiting, station, 6))
         await engine.release()
         await bench.log.answered(first + batch + interactive)
         assert engine.started == first + interactive + batch
+
+
+async def _has_waiting(station: Station, count: int) -> bool:
+    return station.consumer.waiting == count
 
 
 async def test_a_request_that_was_forwarded_twice_runs_once(settings: Settings) -> None:

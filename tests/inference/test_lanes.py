@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from contracts.clock import now_ms
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
-from inference.generation import now_ms
 from tests.inference.gate import GateEngine, Station, open_station
 from tests.inference.harness import Bench, open_bench
 from tests.inference.jobs import ACCEPTED_AT

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import ModelSpec
+from contracts.clock import now_ms
 from contracts.errors import InvalidRequest, MillraceError, UpstreamFailed
 from contracts.settings import Settings
 from inference.answer import Answer
 from inference.engine import EngineOverloaded
 from inference.engines.openai import OpenAIEngine
 from inference.engines.sse import sse_data
-from inference.generation import now_ms
 from tests.inference.jobs import chat, collect, make_job
 from tests.inference.upstream import Upstream, delta, event, open_upstream, refuse, send, speak
 
@@ -41,7 +41,7 @@ async def engine(upstream: Upstream, **more: Any) -> AsyncIterator[OpenAIEngine]
 
 async def answer(upstream: Upstream, body: dict[str, Any] | None = None, **more: Any) -> Answer:
     whole = Answer()
-    async with engine(upstream, **more) as running, asyncio.timeout(20):
+    async with engine(upstream, **more) as running, asyncio.timeout(60):
         for step in await collect(running, make_job(body or chat(stream=True))):
             whole.add(step)
     return whole
@@ -138,12 +138,12 @@ async def test_retry_after_is_honoured(upstream: Upstream) -> None:
     upstream.scripts = [refuse(429, retry_after="0.7"), speak("at", " last")]
     began = clock()
     assert (await answer(upstream)).text == "at last"
-    assert 0.7 <= clock() - began < 3
+    assert clock() - began >= 0.7
 
 
-@pytest.mark.parametrize(("left_ms", "tries"), [(-1, 1), (2000, 2), (60_000, 3)])
-async def test_no_try_begins_after_the_deadline(upstream: Upstream, left_ms: int, tries: int) -> None:
-    upstream.scripts = [refuse(503, retry_after="0.05"), refuse(503, retry_after="2.5"), speak("at", " last")]
+@pytest.mark.parametrize(("left_ms", "later", "tries"), [(-1, 0.1, 1), (15_000, 19.5, 2), (60_000, 0.1, 3)])
+async def test_no_try_begins_after_the_deadline(upstream: Upstream, left_ms: int, later: float, tries: int) -> None:
+    upstream.scripts = [refuse(503, retry_after="0.05"), refuse(503, retry_after=f"{later}"), speak("at", " last")]
     job = replace(make_job(chat()), deadline=now_ms() + left_ms)
     async with engine(upstream) as running:
         if tries == 3:
@@ -151,7 +151,7 @@ async def test_no_try_begins_after_the_deadline(upstream: Upstream, left_ms: int
         else:
             with pytest.raises(EngineOverloaded) as caught:
                 await collect(running, job)
-            assert caught.value.retry_after == (2.5 if tries == 2 else 0.05)
+            assert caught.value.retry_after == (later if tries == 2 else 0.05)
     assert len(upstream.bodies) == tries
 
 

@@ -1,5 +1,6 @@
 """How fast an engine is, as its requests' times tell."""
 
+import pytest
 from aiokafka import TopicPartition
 
 from inference.claims import Place
@@ -66,6 +67,28 @@ def test_many_places_are_told_as_quantiles() -> None:
     assert len(told) == 17
     assert (told[0], told[-1]) == (10, 640)
     assert sorted(told) == list(told)
+
+
+def test_who_runs_longer_than_expected_is_judged_by_others_that_did() -> None:
+    """Half of the requests take twice what the other half does, and nobody knows which."""
+    clock = Clock()
+    pace = Pace(4, clock)
+    for _ in range(8):
+        for number in range(4):
+            pace.start(place(number), "interactive", 100)
+        clock.now += 1.0
+        pace.end(place(0)), pace.end(place(1))
+        clock.now += 1.0
+        pace.end(place(2)), pace.end(place(3))
+    assert pace.spread("interactive")[0] == pytest.approx(2 / 3, abs=0.1)
+    assert pace.spread("interactive")[-1] == pytest.approx(4 / 3, abs=0.1)
+    for number in range(4):
+        pace.start(place(number), "interactive", 100)
+    assert pace.frees_ms("interactive", 4) == (1000, 1000, 2000, 2000)
+    clock.now += 1.5
+    assert pace.frees_ms("interactive", 4) == (500, 500, 500, 500)
+    clock.now += 1.0
+    assert pace.frees_ms("interactive", 4) == (0, 0, 0, 0)
 
 
 def test_a_rate_is_smoothed_and_fades() -> None:

@@ -35,7 +35,7 @@ async def worker(
         running = asyncio.create_task(run(settings, stop=stop))
         yield bench
         stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await running
 
 
@@ -78,27 +78,29 @@ async def test_a_second_run_gives_the_same_bytes(settings: Settings, tmp_path: P
         assert one.completion.run != two.completion.run
 
 
-@pytest.mark.parametrize(("coalesce_ms", "least", "most"), [(0, 20, 20), (5, 15, 20), (150, 3, 8)])
+@pytest.mark.parametrize("coalesce_ms", [0, 5, 150])
 async def test_the_first_token_comes_at_once_and_later_ones_are_gathered(
-    settings: Settings, tmp_path: Path, coalesce_ms: int, least: int, most: int
+    settings: Settings, tmp_path: Path, coalesce_ms: int
 ) -> None:
+    """How many are gathered when: test_deltas.py."""
     timing = {"step_us": 25_000.0}
     async with worker(settings, tmp_path, timing, worker_coalesce_ms=coalesce_ms) as bench:
         await bench.put("acme:slow", chat(max_tokens=20, stream=True))
         outcome = (await bench.log.completed(1))[0]
         frames = bench.log.frames_of("acme:slow")
-        assert least <= len(frames) <= most
+        assert 2 <= len(frames) <= 20
         first = orjson.loads(frames[0][0].value)["choices"][0]
         assert first["delta"] == {"role": "assistant", "content": "[synthetic]"}
         last = orjson.loads(frames[-1][0].value)["choices"][0]
         assert last["finish_reason"] == "length"
         assert all(one.position < other.position for (_, one), (_, other) in pairwise(frames))
         assert streamed_text(bench, "acme:slow") == outcome.text
-        took = frames[-1][0].timestamp - frames[0][0].timestamp
-        assert 350 <= took <= 2000
-        assert outcome.completion.first_token_at is not None
-        assert abs(outcome.completion.first_token_at - frames[0][0].timestamp) < 100
-        assert 450_000 <= outcome.completion.engine_us <= 2_000_000
+        ended = outcome.completion
+        assert ended.started_at is not None
+        assert ended.first_token_at is not None
+        moments = [ended.started_at, ended.first_token_at, *(record.timestamp for record, _ in frames)]
+        assert moments == sorted(moments)
+        assert 450_000 <= ended.engine_us <= (ended.finished_at - ended.started_at + 2) * 1000
 
 
 async def test_frames_go_to_the_reply_address_or_else_to_responses_by_key(settings: Settings, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ async def test_who_wants_to_be_alone_waits_for_those_who_run_and_holds_up_the_re
 
     first_may_end, at_once = asyncio.Event(), asyncio.Event()
     at_once.set()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for job in (beside("first", first_may_end), alone("second"), alone("third"), beside("last", at_once)):
             group.create_task(job)
             await asyncio.sleep(0)

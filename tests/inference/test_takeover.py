@@ -91,8 +91,9 @@ class TalkEngine:
     name: EngineName = "synthetic"
     capacity: int | None = None
 
-    def __init__(self, voice: str) -> None:
+    def __init__(self, voice: str, *, continues: bool) -> None:
         self._voice = voice
+        self._continues = continues
         self._go_on = asyncio.Event()
         self.jobs: list[Job] = []
 
@@ -101,7 +102,7 @@ class TalkEngine:
     async def close(self) -> None: ...
 
     def continues(self, job: Job) -> bool:  # noqa: ARG002
-        return True
+        return self._continues
 
     def go_on(self) -> None:
         self._go_on.set()
@@ -112,11 +113,17 @@ class TalkEngine:
         for number in range(begun, 6):
             if number == begun + 2:
                 await self._go_on.wait()
-            yield Step(f"{self._voice}{number} ", 1, Finish("stop", 1, 6) if number == 5 else None)
+            word = f"{self._voice}{number} "
+            sure = {"content": [{"token": word, "logprob": -0.1}]}
+            yield Step(word, 1, Finish("stop", 1, 6) if number == 5 else None, logprobs=sure)
 
 
-async def test_streams_whose_partition_moves_go_on_at_the_other_and_end_here(settings: Settings) -> None:
-    first, second = TalkEngine("a"), TalkEngine("b")
+@pytest.mark.parametrize("continues", [True, False])
+async def test_streams_whose_partition_moves_go_on_at_the_other_and_end_here(
+    settings: Settings, continues: bool
+) -> None:
+    """Where the engine can't go on (a grammar, say) it begins anew, and a client that has other words is told so."""
+    first, second = TalkEngine("a", continues=continues), TalkEngine("b", continues=continues)
     names = [f"acme:k{number}" for number in range(8)]
     async with open_bench(settings) as bench, AsyncExitStack() as stack:
         await stack.enter_async_context(open_station(settings, first, worker="first"))
@@ -124,22 +131,37 @@ async def test_streams_whose_partition_moves_go_on_at_the_other_and_end_here(set
             await bench.put(name, chat(f"{number}", stream=True), partition=number % 4, claim=f"0.{number}")
         await bench.log.until(lambda: all(said(bench, name) == 2 for name in names))
         await stack.enter_async_context(open_station(settings, second, worker="second"))
-        await bench.log.until(lambda: sum(said(bench, name) == 4 for name in names) == 4)
+        words = 4 if continues else 2
+        await bench.log.until(lambda: sum(has_said(bench, name, "second", words) for name in names) == 4)
         first.go_on()
         second.go_on()
         await bench.log.answered(names)
         await bench.until_committed(8)
     assert len(bench.log.completions) == 8
-    assert sorted(one.text for one in bench.log.completions) == 4 * ["a0 a1 a2 a3 a4 a5 "] + 4 * ["a0 a1 b2 b3 b4 b5 "]
+    moved = "a0 a1 b2 b3 b4 b5 " if continues else "b0 b1 b2 b3 b4 b5 "
+    assert sorted(one.text for one in bench.log.completions) == 4 * ["a0 a1 a2 a3 a4 a5 "] + 4 * [moved]
     for answer in bench.log.completions:
         heard = client(bench, answer.key, answer)
-        assert (heard.error, heard.text, answer.completion.completion_tokens) == (None, answer.text, 6)
-    assert {job.prefix.text for job in second.jobs if job.prefix} == {"a0 a1 "}
+        assert answer.completion.completion_tokens == 6
+        sure = answer.body["choices"][0]["logprobs"]["content"]
+        assert "".join(one["token"] for one in sure) == answer.text
+        if answer.text.startswith("a"):
+            assert (heard.error, heard.text) == (None, answer.text)
+        else:
+            assert heard.error
+            assert (heard.error["code"], heard.text, heard.done) == ("stream_diverged", "a0 a1 ", False)
+    assert {job.prefix.text if job.prefix else "" for job in second.jobs} == {"a0 a1 " if continues else ""}
 
 
 def said(bench: Bench, name: str) -> int:
     """Words published."""
     return max((frame.completion_tokens for _, frame in bench.log.frames_of(name)), default=0)
+
+
+def has_said(bench: Bench, name: str, worker: str, words: int) -> bool:
+    """It was the last one to say something, and that is how much there is of the answer now."""
+    last = bench.log.frames_of(name)[-1][1]
+    return last.run.startswith(f"{worker}.") and last.completion_tokens == words
 
 
 def client(bench: Bench, name: str, answer: Ended) -> Heard:

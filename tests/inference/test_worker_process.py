@@ -1,6 +1,5 @@
 """The worker as a program: killed, told to stop, kept busy for longer than its session."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -56,13 +55,11 @@ async def test_sigterm_finishes_what_runs_and_leaves_at_once(settings: Settings,
         done = sum((await bench.committed()).values())
         assert 4 <= done < 12
         assert len(await bench.log.completed(done)) == done
-        began = asyncio.get_running_loop().time()
+        assert await members(settings) == []  # nobody waits for its session to end
         await second.start()
         await bench.log.answered(keys(12))
-        took = asyncio.get_running_loop().time() - began
         await second.stop()
     assert len(bench.log.completions) == 12  # nothing twice
-    assert took < 60  # no waiting for the first one's session
 
 
 async def test_a_generation_longer_than_the_session_keeps_its_place(settings: Settings, tmp_path: Path) -> None:
@@ -77,8 +74,9 @@ async def test_a_generation_longer_than_the_session_keeps_its_place(settings: Se
             )
         await bench.log.completed(2)
         assert await members(settings) == before
+        assert len(before) == 1
         await bench.until_committed(2)
-        assert [one.key for one in bench.log.completions] == keys(2)
+        assert sorted(one.key for one in bench.log.completions) == keys(2)  # they came from two partitions
         await first.stop()
 
 
@@ -90,5 +88,4 @@ async def members(settings: Settings) -> list[str]:
         found = response.to_object()["groups"][0]["members"]
     finally:
         await admin.close()
-    assert len(found) == 1
     return [str(member["member_id"]) for member in found]

@@ -1,17 +1,17 @@
 """A small OpenAI-compatible server for tests: real HTTP, and misbehaviour on request."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from contracts.http_server import bind, serving
 
 Script = Callable[["Upstream", dict[str, Any]], Awaitable[Response]]
 
@@ -97,16 +97,9 @@ def refuse(status: int, message: str = "no", **headers: str) -> Script:
 async def open_upstream() -> AsyncIterator[Upstream]:
     upstream = Upstream()
     app = Starlette(routes=[Route(path, upstream.handle, methods=["POST"]) for path in PATHS])
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        upstream.url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        try:
-            yield upstream
-        finally:
-            server.should_exit = True
-            await serving
+    async with serving(app, bind("127.0.0.1", 0, "UPSTREAM")) as server:
+        upstream.url = f"http://127.0.0.1:{server.port}/v1"
+        yield upstream
 
 
 PATHS = ("/v1/chat/completions", "/v1/completions")

@@ -5,21 +5,14 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import httpx
-import orjson
 import pytest
 
 from contracts.errors import EngineFailed
 from contracts.outcomes import Outcome
 from ingress import completions
 from tests.support.frames import chat_answer, chat_run, final_of, hear
-from tests.support.ingress import Api
+from tests.support.ingress import CHAT, Api, chat
 from tests.support.pipeline import Asked, failure
-
-CHAT = "/v1/chat/completions"
-
-
-def chat(content: str = "hello world", **fields: Any) -> bytes:
-    return orjson.dumps({"model": "small", "messages": [{"role": "user", "content": content}], **fields})
 
 
 def silence(_: Asked) -> list[Any]:

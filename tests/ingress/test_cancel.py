@@ -15,9 +15,9 @@ from contracts.settings import Settings
 from ingress.departures import Departures
 from ingress.frame import RawFrame
 from tests.ingress.conftest import LIMITS
-from tests.ingress.test_api import CHAT, chat, silence
+from tests.ingress.test_api import silence
 from tests.support.frames import chat_answer, chat_run, hear, raw
-from tests.support.ingress import Api, memory_api
+from tests.support.ingress import CHAT, Api, chat, memory_api
 from tests.support.pipeline import Asked
 
 

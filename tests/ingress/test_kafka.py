@@ -3,10 +3,8 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import orjson
@@ -20,18 +18,21 @@ from millrace.kafka_broker import KafkaBroker
 from millrace.kafka_runtime import KafkaRuntime
 from millrace.topic_admin import ensure_topics
 from tests.support.frames import chat_answer, chat_run, final_of, hear
-from tests.support.ingress import DEADLINE_SECONDS, ingress_process, kafka_ingress, kafka_pipeline, write_key
+from tests.support.ingress import (
+    CHAT,
+    DEADLINE_SECONDS,
+    chat,
+    ingress_process,
+    kafka_ingress,
+    kafka_pipeline,
+    write_key,
+)
 from tests.support.pipeline import Pipeline, echo
 from tests.support.until import until
 
 pytestmark = pytest.mark.broker
 
-CHAT = "/v1/chat/completions"
 KEY = ApiKey(id="k1", tenant="acme", created_at=0)
-
-
-def chat(content: str = "hello world", **fields: Any) -> bytes:
-    return orjson.dumps({"model": "small", "messages": [{"role": "user", "content": content}], **fields})
 
 
 def client_of(url: str, secret: str) -> httpx.AsyncClient:
@@ -108,7 +109,7 @@ async def test_large_requests_and_answers_pass(settings: Settings, secret: str, 
     assert answer.json()["choices"][0]["message"]["content"] == text
 
 
-async def test_keys_come_and_go_within_a_second(settings: Settings, secret: str) -> None:
+async def test_keys_come_and_go_while_it_runs(settings: Settings, secret: str) -> None:
     async with kafka_ingress(settings) as url:
         new = new_api_key()
         async with client_of(url, new) as client:
@@ -125,8 +126,7 @@ async def status_becomes(client: httpx.AsyncClient, status: int) -> None:
     async def reached() -> bool:
         return (await client.get("/v1/models")).status_code == status
 
-    async with asyncio.timeout(1):
-        await until(reached)
+    await until(reached)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ async def own_settings(own_broker: KafkaBroker) -> Settings:
 
 
 async def test_a_killed_broker(own_broker: KafkaBroker, own_settings: Settings) -> None:
-    """503 within 2 s and nothing accepted; when it is back, who waited is answered."""
+    """503 and nothing accepted; when it is back, who waited is answered."""
     secret = new_api_key()
     await write_key(own_settings, secret, KEY)
     async with kafka_pipeline(own_settings) as pipeline, kafka_ingress(own_settings) as url:
@@ -204,9 +204,7 @@ async def test_a_hanging_broker(own_broker: KafkaBroker, own_settings: Settings)
         assert (await client.post(CHAT, content=chat())).status_code == 200
         os.kill(own_broker.pid, signal.SIGSTOP)
         try:
-            began = time.monotonic()
             answer = await client.post(CHAT, content=chat(), headers={"Idempotency-Key": "unsure"})
-            assert time.monotonic() - began < 2
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
             assert answer.json()["error"]["code"] in ("unacknowledged", "kafka_unavailable")
@@ -219,15 +217,11 @@ async def test_a_hanging_broker(own_broker: KafkaBroker, own_settings: Settings)
 
 
 async def assert_refused(client: httpx.AsyncClient) -> None:
-    """At first within 2 s; once it is known that Kafka is away, at once."""
-    began = time.monotonic()
+    """While Kafka is still away. How soon: test_kafka_log.py."""
     first = await client.post(CHAT, content=chat())
-    assert time.monotonic() - began < 2
     assert (first.status_code, first.headers["retry-after"]) == (503, "1")
     await status_of_ready(client, 503)
-    began = time.monotonic()
     second = await client.post(CHAT, content=chat())
-    assert time.monotonic() - began < 0.2
     assert second.status_code == 503
     assert second.json()["error"]["code"] == "kafka_unavailable"
     assert "x-should-retry" not in second.headers

@@ -10,11 +10,9 @@ from contracts.instruments import exposition
 from contracts.metrics import CALLERS, HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS, KAFKA_UP, OPEN_STREAMS
 from contracts.settings import Settings
 from ingress.gateway import Gateway
-from tests.support.ingress import Api, MemoryLog, memory_api
+from tests.support.ingress import CHAT, Api, MemoryLog, memory_api
 from tests.support.metering import rise, value
 from tests.support.until import until
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture

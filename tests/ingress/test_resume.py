@@ -11,10 +11,9 @@ from contracts.errors import EngineFailed
 from contracts.outcomes import Outcome
 from ingress.frame import RawFrame
 from tests.support.frames import chat_answer, chat_run, final_of, hear
-from tests.support.ingress import Api
+from tests.support.ingress import CHAT, Api
 from tests.support.pipeline import Asked, failure
 
-CHAT = "/v1/chat/completions"
 PARTS = ["It ", "is on ", "its way ", "since ", "Monday."]
 TEXT = "".join(PARTS)
 RUN = chat_run("a", PARTS)

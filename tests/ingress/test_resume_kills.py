@@ -13,11 +13,10 @@ from contracts.api_keys import ApiKey, new_api_key
 from contracts.settings import Settings
 from ingress.frame import RawFrame
 from tests.support.frames import chat_answer, chat_run, final_of, hear
-from tests.support.ingress import DEADLINE_SECONDS, ingress_process, kafka_pipeline, write_key
+from tests.support.ingress import CHAT, DEADLINE_SECONDS, ingress_process, kafka_pipeline, write_key
 from tests.support.pipeline import Pipeline
 
 pytestmark = pytest.mark.broker
-CHAT = "/v1/chat/completions"
 STREAMS = 40
 PARTS = [f"word-{number} " for number in range(30)]
 

@@ -2,24 +2,17 @@
 
 import asyncio
 import socket
-from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from contracts.api_keys import ApiKey
 from contracts.errors import StackError
 from contracts.settings import Settings
 from ingress.service import run, serve
+from millrace.ports import free_port
 from tests.support.frames import chat_answer, chat_run, final_of, hear
-from tests.support.ingress import DEADLINE_SECONDS, Api, add_key, free_port, memory_gateway
-
-CHAT = "/v1/chat/completions"
-
-
-def chat(**fields: Any) -> bytes:
-    return orjson.dumps({"model": "small", "messages": [{"role": "user", "content": "hello world"}], **fields})
+from tests.support.ingress import CHAT, DEADLINE_SECONDS, Api, add_key, chat, memory_gateway
 
 
 async def test_a_port_in_use_is_said_at_once() -> None:

@@ -14,11 +14,10 @@ from ingress.calls import MOST_HELD_BYTES
 from ingress.frame import RawFrame
 from ingress.gateway import Gateway
 from tests.support.frames import chat_answer, chat_chunk, chat_run, final_of, hear, number
-from tests.support.ingress import Api, memory_api
+from tests.support.ingress import CHAT, Api, memory_api
 from tests.support.pipeline import failure
 from tests.support.until import until
 
-CHAT = "/v1/chat/completions"
 PART = "x" * 20_000
 PARTS = 24 * MOST_HELD_BYTES // len(PART)
 TEXT = PART * PARTS

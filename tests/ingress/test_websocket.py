@@ -51,7 +51,7 @@ class Client:
     async def next(self) -> dict[str, Any]:
         """The next thing said, to whomever."""
         if not self._unread:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 self._unread = [orjson.loads(line) for line in (await self.socket.receive_str()).splitlines()]
         message = self._unread.pop(0)
         SAID.validate(message)

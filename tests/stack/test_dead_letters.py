@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 
 from contracts.dead_letter import DeadLetter
 from millrace.stack_file import StackFile
-from tests.stack.test_commands import millrace
 from tests.support.audit import audit
+from tests.support.commands import millrace
 
 pytestmark = pytest.mark.stack
 BODY = orjson.dumps({"model": "small", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 7})

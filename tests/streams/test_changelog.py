@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from contracts.clock import now_ms
 from contracts.kafka import producer_options
 from contracts.settings import Settings
 from contracts.topics import REQUEST_TABLE, Topics
-from streams.changelog import EPOCH, Changelog, now_ms
+from streams.changelog import EPOCH, Changelog
 from streams.errors import Fenced
 from streams.outbox import Outbox, entered
 from streams.reply_topics import ReplyTopics

@@ -1,5 +1,3 @@
-import time
-
 import orjson
 import pytest
 from hypothesis import given
@@ -7,7 +5,9 @@ from hypothesis import strategies as st
 
 from contracts.bodies import describe, parse_object
 from streams.complexity import WEIGHTS, Complexity, complexity
+from tests.support.effort import effort
 
+USUAL = "What is the capital of France, and why did the king leave it in 1789? "
 SNIPPET = "```python\ndef f(x):\n    return x\n```"
 
 
@@ -83,8 +83,6 @@ def test_an_earlier_question_can_be_scored() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "1", "1 ", "SELECT ", "first ", "$x", "- ", "()", "{", "```", "\t\n"])
-def test_a_prompt_made_to_be_slow_is_read_in_milliseconds(unit: str) -> None:
-    fields = parse_object(chat(unit * (1_000_000 // len(unit))))
-    started = time.process_time()
-    complexity(fields, 1)
-    assert time.process_time() - started < 0.25
+def test_a_prompt_made_to_be_slow_costs_hardly_more_than_another(unit: str) -> None:
+    made, usual = [parse_object(chat(part * (1_000_000 // len(part)))) for part in (unit, USUAL)]
+    assert effort(lambda: complexity(made, 1)) < 20 * effort(lambda: complexity(usual, 1))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.clock import now_ms
 from contracts.envelope import RequestType
 from contracts.settings import Settings
 from contracts.topics import REQUEST_TABLE
 from contracts.usage import UsageEvent
-from streams.changelog import now_ms
 from streams.partition import partition_of
 from streams.store import Place, Store
 from tests.streams.actors import body

@@ -12,13 +12,14 @@ import pytest
 
 from contracts.api_keys import ApiKey, new_api_key
 from contracts.catalogue import load_catalogue
+from contracts.clock import now_ms
 from contracts.settings import Settings
 from contracts.topics import all_topics
 from millrace.service_process import ServiceProcess
 from millrace.topic_admin import ensure_topics
 from tests.inference.harness import worker_process
 from tests.streams.live import running, streams_process
-from tests.support.beats import Beats, beats_of, now_ms
+from tests.support.beats import Beats, beats_of
 from tests.support.ingress import ingress_process, write_key
 from tests.support.until import until
 

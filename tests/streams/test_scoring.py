@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import orjson
 import pytest
@@ -16,6 +15,7 @@ from streams.complexity import PRIOR, WEIGHTS, learned_complexity, probability, 
 from streams.scoring.features import choices, open_question, opening, terms
 from streams.scoring.learned import LearnedScorer, Measure, dump, shipped_scorer, weigh_measures
 from streams.scoring.question import HEAD, TAIL, read_question
+from tests.support.effort import effort
 
 CHOICES = "Which planet is largest?\nA. Mars\nB. Jupiter, a gas giant\nC. Earth\nD. Not listed\nAnswer:"
 WORD_PROBLEM = (
@@ -129,9 +129,6 @@ def test_complexity_is_what_its_features_say() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", "A. ", "\nA. x", "1,", "1.", ". ", "Answer:", "\n", "é", "a b ", "first "])
-def test_a_prompt_made_to_be_slow_is_read_in_milliseconds(unit: str) -> None:
-    asked = parse_object(body(unit * (1_000_000 // len(unit))))
-    shipped_scorer()
-    started = time.process_time()
-    learned_complexity(asked, 1)
-    assert time.process_time() - started < 0.25
+def test_a_prompt_made_to_be_slow_costs_hardly_more_than_another(unit: str) -> None:
+    made, usual = [parse_object(body(part * (1_000_000 // len(part)))) for part in (unit, CHOICES)]
+    assert effort(lambda: learned_complexity(made, 1)) < 20 * effort(lambda: learned_complexity(usual, 1))

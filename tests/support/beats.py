@@ -1,7 +1,6 @@
 """The workers' beats, as a test waits for them."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -36,7 +35,3 @@ async def beats_of(settings: Settings) -> AsyncIterator[Beats]:
     beats = Beats()
     async with Follower(settings, Topics.of(settings).workers, beats.apply):
         yield beats
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from openai import AsyncOpenAI
 
@@ -24,9 +25,16 @@ from ingress.frame import DELTA, RawFrame
 from ingress.gateway import Gateway
 from ingress.history import Listener
 from ingress.service import run, serve
+from millrace.ports import free_port
 from tests.support.pipeline import Pipeline, echo
 
+CHAT = "/v1/chat/completions"
 DEADLINE_SECONDS = 60.0
+
+
+def chat(content: str = "hello world", **fields: Any) -> bytes:
+    """The body of a request."""
+    return orjson.dumps({"model": "small", "messages": [{"role": "user", "content": content}], **fields})
 
 
 @dataclass
@@ -183,12 +191,6 @@ async def write_key(settings: Settings, secret: str, key: ApiKey | None) -> None
     value = key.model_dump_json().encode() if key else None
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
         await producer.send_and_wait(Topics.of(settings).api_keys, value, hash_api_key(secret))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 @contextlib.asynccontextmanager

@@ -1,13 +1,13 @@
 """Plays streams and workers for tests of ingress: takes records of `requests`, answers with frames. Decides little."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from contracts.clock import now_ms
 from contracts.envelope import Envelope, RequestType
 from contracts.errors import IdempotencyKeyReused, MillraceError, RequestFinished, UnknownRequest
 from contracts.frames import Frame, FrameKind
@@ -45,7 +45,7 @@ class Asked:
 class Entry:
     fingerprint: bytes
     waiters: list[str]
-    accepted_at: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    accepted_at: int = field(default_factory=now_ms)
     end: RawFrame | None = None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from millrace.service_process import ServiceProcess, ServiceSpec
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 NOTIFY = """
 import os, signal, socket, sys, time

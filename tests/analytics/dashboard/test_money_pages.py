@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Locator, Page
+from playwright.async_api import Locator, Page, expect
 
 from analytics.clickhouse import Client
 from analytics.query_engine import Query, QueryEngine
@@ -146,3 +146,25 @@ async def test_latency_and_routing(demo: Demo, demo_dashboard: str, browser_page
 async def test_no_serious_accessibility_fault(demo_dashboard: str, browser_page: Page, path: str) -> None:
     await visit(browser_page, demo_dashboard, path)
     assert await serious_faults(browser_page) == []
+
+
+@pytest.mark.parametrize("path", ["cost?by=feature", "latency", "routing"])
+async def test_every_panel_shows_its_statement_and_gives_its_rows(
+    demo_dashboard: str, browser_page: Page, path: str
+) -> None:
+    await visit(browser_page, demo_dashboard, path)
+    if path.startswith("cost"):  # as soon as the budgets are there, one of them is looked into
+        await expect(browser_page.get_by_role("heading", name=re.compile("^Budget of "))).to_be_visible()
+        await settled(browser_page)
+    titles = await browser_page.locator("section.panel h2").all_inner_texts()
+    assert len(titles) == len(set(titles)) >= 5
+    for title in titles:
+        one = panel(browser_page, title)
+        await one.get_by_role("button", name="SQL").click()
+        assert (await browser_page.locator("pre.sql").inner_text()).lstrip().startswith(("SELECT", "WITH"))
+        await browser_page.get_by_role("button", name="Close").click()
+        for name in ("CSV", "JSON"):
+            address = await one.get_by_role("link", name=f"{title}: {name}").get_attribute("href")
+            answer = await browser_page.context.request.get(f"{demo_dashboard}{address}")
+            assert answer.ok, (title, name)
+            assert answer.headers["content-disposition"].startswith("attachment"), (title, name)

@@ -15,7 +15,7 @@ from streams.limits.measures import MEASURES, is_empty
 from streams.limits.policy import Policy
 from tests.streams.world import START
 
-MINUTE, DAY = 60_000, DAY_MS
+DAY = DAY_MS
 
 
 @dataclass

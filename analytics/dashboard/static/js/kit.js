@@ -5,5 +5,5 @@ export { badge, search, segmented, select, stat, stats } from "./controls.js";
 export { confirm, dialog, showSql, toast } from "./dialogs.js";
 export { clear, h, svg } from "./dom.js";
 export * as format from "./format.js";
-export { copyable, empty, panel } from "./panel.js";
+export { copyable, empty, panel, REPLAY } from "./panel.js";
 export { table } from "./table.js";

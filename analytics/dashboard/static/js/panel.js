@@ -6,6 +6,8 @@ import { clear, h } from "./dom.js";
 import { table } from "./table.js";
 
 const LIVE_MS = 2000; // the shortest time between two looks at the ledger
+/** Sends real traffic through a stack that runs. */
+export const REPLAY = "millrace replay millrace/samples/azure_llm_2023_conv_1000.csv --speed 10";
 
 export function panel(page, spec) {
   const body = h("div.panel-body", h("div.skeleton", { "aria-hidden": "true" }));

@@ -1,7 +1,7 @@
 // Cost: who spent what, on what and when, down to single requests; budgets, and what was saved.
 
 import { chips, filtersOf, label, NAMES, narrow } from "/static/js/filters.js";
-import { badge, clear, empty, format, h, panel, segmented, select, stat, stats, table, timeChart } from "/static/js/kit.js";
+import { badge, clear, empty, format, h, panel, REPLAY, segmented, select, stat, stats, table, timeChart } from "/static/js/kit.js";
 import { dollars, exact, money, nano, share, sum } from "/static/js/nano.js";
 import { following, pivot } from "/static/js/series.js";
 
@@ -357,7 +357,7 @@ function nothing(page) {
   const filtered = [...FILTERS, "none", "until"].some((name) => page.query.has(name));
   if (filtered) return empty("Nothing here", "No request of this period is all that: take a filter away.");
   return empty("Nothing was spent in this period", "Choose a longer one, or send requests. This sends real traffic through all of it:", {
-    command: "make demo KEEP=1",
+    command: REPLAY,
   });
 }
 

@@ -1,6 +1,6 @@
 // Flow: the pipeline as a picture. Its figures come by the event `flow`; nothing is drawn anew but what changed.
 
-import { badge, copyable, empty, format, get, h, sparkline, stat, stats, svg, table, timeChart } from "/static/js/kit.js";
+import { badge, copyable, empty, format, get, h, REPLAY, sparkline, stat, stats, svg, table, timeChart } from "/static/js/kit.js";
 
 const STAGES = {
   ingress: { title: "Ingress", about: "answers HTTP", topic: "requests" },
@@ -62,7 +62,7 @@ function showGuide(guide, seen) {
   const fresh = !seen.problem && ingress?.records === 0;
   guide.hidden = !fresh;
   if (!fresh || guide.childElementCount) return;
-  const replay = copyable("millrace replay millrace/samples/azure_llm_2023_conv_1000.csv --speed 10");
+  const replay = copyable(REPLAY);
   guide.append(
     h("section.panel", empty("No request has come yet", "Make a key, then send a request to the API: it shows up here at once. Or replay real traffic:", { command: "millrace keys create --tenant demo", action: replay })),
   );

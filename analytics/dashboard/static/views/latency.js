@@ -1,10 +1,11 @@
 // Latency: how long callers wait, for a first token, between tokens, in the queue and in all; tokens per second.
 
 import { chips, filtersOf, label, NAMES, narrow } from "/static/js/filters.js";
-import { empty, format, h, panel, segmented, select, table, timeChart } from "/static/js/kit.js";
+import { empty, format, h, panel, REPLAY, segmented, select, table, timeChart } from "/static/js/kit.js";
 import { pivot } from "/static/js/series.js";
 
 const FILTERS = ["model", "lane"];
+const NOTHING = "Nothing in this period.";
 const SPLITS = [
   { value: "", label: "Percentiles" },
   { value: "model", label: "By model" },
@@ -57,7 +58,7 @@ function chart(page, [measure, title, note], asked, quantile) {
     params: { ...asked, measure },
     live: true,
     span: 6,
-    empty: () => nothing(page),
+    empty: measure === MEASURES[0][0] ? () => nothing(page) : NOTHING,
     render(data, body) {
       const { times, series } = data.split ? bySplit(data, quantile) : byQuantile(data);
       return timeChart(body, { times, series, format: format.ms, height: 210 });
@@ -99,7 +100,7 @@ function pace(page, asked) {
     params: asked,
     live: true,
     wide: true,
-    empty: () => nothing(page),
+    empty: NOTHING,
     render(data, body) {
       const { times, series } = pivot(data, (row) => (data.split ? named(row, data.split) : "Tokens"), (row) => row.tokens_per_second);
       const lines = [...series].filter(([, values]) => values.some((value) => value > 0)).sort(last);
@@ -123,7 +124,7 @@ function whole(page) {
     live: true,
     wide: true,
     table: false,
-    empty: () => nothing(page),
+    empty: NOTHING,
     render(data, body) {
       const pairs = MEASURES.map(([measure, title]) => ({
         key: `${measure}_p50`,
@@ -144,8 +145,11 @@ function whole(page) {
   });
 }
 
+/** Said once, by the first chart. */
 function nothing(page) {
   const filtered = [...FILTERS, "none"].some((name) => page.query.has(name));
   if (filtered) return empty("Nothing here", "No request of this period is that: take a filter away.");
-  return empty("No request ended in this period", "Choose a longer one, or send a request.");
+  return empty("No request ended in this period", "Choose a longer one, or send requests. This sends real traffic through all of it:", {
+    command: REPLAY,
+  });
 }

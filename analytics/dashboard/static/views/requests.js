@@ -1,6 +1,6 @@
 // Requests: a list to search in, and one request's whole life.
 
-import { badge, dialog, empty, format, get, h, panel, search, select, stat, stats, table } from "/static/js/kit.js";
+import { badge, dialog, empty, format, get, h, panel, REPLAY, search, select, stat, stats, table } from "/static/js/kit.js";
 
 const OUTCOMES = ["succeeded", "failed", "rejected", "expired", "timed_out", "cancelled"];
 export const TONES = { failed: "bad", timed_out: "bad", expired: "warn", rejected: "warn", cancelled: "" };
@@ -81,7 +81,7 @@ function nothing(page) {
   const filtered = ["key", "user", "feature", "model", "outcome", "lane", "until"].some((name) => page.query.get(name));
   if (filtered) return empty("No request fits", "Take a filter away, or look further back.");
   return empty("No request ended in this period", "A request gets its row within two seconds of its end. To see some, replay real traffic:", {
-    command: "millrace replay millrace/samples/azure_llm_2023_conv_1000.csv --speed 10",
+    command: REPLAY,
   });
 }
 
