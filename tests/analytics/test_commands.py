@@ -330,3 +330,23 @@ async def test_a_month_as_focus(stack: dict[str, str], tmp_path: Path) -> None:
     assert sum(Decimal(row["BilledCost"]) for row in printed.csv) * 10**9 == billed
     assert written.out == f"{len(printed.csv):,} charges of 2025-10 are in {tmp_path / 'month.parquet'}.\n"
     assert wrong.err == "millrace: 'October' is no month: write 2026-11.\n"
+
+
+@pytest.mark.parametrize("report", ["savings", "margin", "reprice"])
+async def test_every_report_is_a_file_too(stack: dict[str, str], tmp_path: Path, report: str) -> None:
+    options = ["--since", "2025-10-01", *(["--prices", str(PRICES)] if report == "reprice" else [])]
+    as_json, as_csv, written = await asyncio.gather(
+        millrace(report, *options, "--format", "json", **stack),
+        millrace(report, *options, "--format", "csv", **stack),
+        millrace(report, *options, "-o", str(tmp_path / "report.parquet"), **stack),
+    )
+    assert (as_json.status, as_csv.status, written.status, written.out) == (0, 0, 0, "")
+    rows = pq.read_table(tmp_path / "report.parquet").to_pylist()
+    assert len(rows) == len(as_json.json) == len(as_csv.csv) > 0
+    for of_file, of_json, of_csv in zip(rows, as_json.json, as_csv.csv, strict=True):
+        assert list(of_file) == list(of_json) == list(of_csv)
+        nano = {name: value for name, value in of_json.items() if name.endswith("_nano")}
+        assert nano == {name: of_file[name] for name in nano} == {name: int(of_csv[name]) for name in nano} != {}
+
+
+PRICES = Path(__file__).parents[2] / "contracts" / "prices.toml"

@@ -1,5 +1,6 @@
 """Each common question is answered from its projection, and the projection says what the rows say."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from analytics.intake import take_in
 from analytics.latency import LatencyReport
 from analytics.ledger import Ledger
 from analytics.migrate import migrate, migrations
-from analytics.reports import CostReport
+from analytics.reports import CostReport, request_rows
 from contracts.settings import Settings
 from tests.support.until import until
 from tests.support.usage import as_records, as_values, as_waste, make_events
@@ -104,6 +105,17 @@ def test_the_answer_is_that_of_the_rows(filled: Client, name: str, period: tuple
     assert set(sources(filled, f"{statement} {OFF}", parameters)) == {ROWS}
     by_rows = filled.query(f"{statement} {OFF}", parameters=parameters).result_rows
     assert by_projection == by_rows != []
+
+
+def test_a_request_is_looked_for_where_the_filter_on_its_key_says(filled: Client) -> None:
+    some = EVENTS[23_456]
+    statement = "EXPLAIN indexes = 1 SELECT * FROM usage WHERE idempotency_key = {key:String}"
+    plan = filled.query(statement, parameters={"key": some.idempotency_key}).result_rows
+    _, _, by_key = "\n".join(line for (line,) in plan).partition("Name: by_key")
+    found = re.search(r"Granules: (\d+)/(\d+)", by_key)
+    assert found
+    assert int(found[1]) == 1 < int(found[2])
+    assert [row["event_id"] for row in request_rows(filled, some.idempotency_key)] == [some.event_id]
 
 
 def test_quantiles_are_within_a_hundredth(filled: Client) -> None:

@@ -319,3 +319,37 @@ async def test_two_sinks_that_come_and_go_share_the_work(
     assert stored(first) == (6000, 6000)
     first.close()
     second.close()
+
+
+@dataclass
+class CountingLedger:
+    ledger: Ledger
+    blocks: list[int]
+
+    def insert(self, lines: Iterable[bytes], count: int) -> None:
+        self.ledger.insert(lines, count)
+        self.blocks.append(count)
+
+    def check(self) -> None:
+        self.ledger.check()
+
+
+async def test_a_block_is_large_when_much_waits_and_small_when_little_comes(
+    here: Settings, executor: ThreadPoolExecutor, health: Health
+) -> None:
+    patient = here.model_copy(update={"sink_max_wait_ms": 2000})  # time to fill a block on a busy machine
+    events = make_events(2102)
+    await put(patient, events[:2100])
+    ledger = await asyncio.to_thread(Ledger.open, patient)
+    counting: Any = CountingLedger(ledger, [])
+    async with sinking(patient, counting, executor, health):
+        await until(lambda: lag_is_zero(patient))
+        assert max(counting.blocks) == patient.sink_block_rows
+        assert len(counting.blocks) < 10
+        full = len(counting.blocks)
+        for event in events[2100:]:
+            await put(patient, [event])
+            await until(lambda: lag_is_zero(patient))
+    assert counting.blocks[full:] == [1, 1]
+    assert stored(ledger) == (2102, 2102)
+    ledger.close()
