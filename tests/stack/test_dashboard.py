@@ -1,17 +1,26 @@
 """The dashboard of a running stack: its figures are Kafka's and ClickHouse's, and what happens shows up by itself."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import openai
 import pytest
 from playwright.async_api import expect
 
+from analytics.dashboard.views import VIEWS
 from contracts.settings import Settings
+from millrace.demo import SAMPLE
+from millrace.demo import _dashboard as demo_dashboard
 from millrace.keys import create_key
 from millrace.stack_file import StackFile
+from tests.stack.test_dead_letters import put_aside
 from tests.support.browser import chromium, needs_chromium, page_of, settled
+from tests.support.commands import millrace
 from tests.support.until import until
 
 pytestmark = pytest.mark.stack
@@ -75,3 +84,66 @@ async def test_a_request_shows_up_by_itself(sdk: openai.AsyncOpenAI, stack: Stac
         await sdk.chat.completions.create(model="small", messages=messages, extra_headers=headers)  # type: ignore[arg-type]
         await page.get_by_role("link", name="dashboard-live").click()
         await expect(page.locator(".life li").last).to_contain_text("In the ledger")
+
+
+@pytest.fixture
+async def operator(stack: StackFile, operator_key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Signed in, and able to write."""
+    async with httpx.AsyncClient(base_url=stack.dashboard_url or "", timeout=60) as http:
+        session = await http.post("/api/session", json={"key": operator_key})
+        http.headers["X-CSRF-Token"] = session.json()["csrf"]
+        yield http
+
+
+async def test_a_dead_letter_is_redriven_from_the_page(
+    stack: StackFile, operator: httpx.AsyncClient, ledger: Callable[..., Awaitable[Rows]]
+) -> None:
+    tenant = f"dlq-{uuid4().hex[:8]}"
+    await put_aside(stack, "paged", tenant)
+    await put_aside(stack, "dropped", tenant)
+
+    async def letters() -> dict[str, dict[str, object]]:
+        rows = (await operator.get("/api/dead-letters/list", params={"tenant": tenant})).json()["rows"]
+        return {row["key"]: row for row in rows}
+
+    found = await letters()
+    assert found.keys() == {f"{tenant}:paged", f"{tenant}:dropped"}
+    paged, dropped = found[f"{tenant}:paged"], found[f"{tenant}:dropped"]
+    assert (paged["stage"], paged["topic"], paged["tenant"]) == ("dedupe", "requests", tenant)
+    assert "hello" not in str(found), "what was asked is never shown"
+    answer = await operator.post("/api/dead-letters/redrive", json={"ids": [paged["id"]]})
+    assert (answer.json()["redriven"], answer.json()["rows"]) == (1, [])
+    answer = await operator.post("/api/dead-letters/drop", json={"ids": [dropped["id"]]})
+    assert answer.json()["dropped"] == 1
+    assert await letters() == {}
+    rows = "SELECT outcome, completion_tokens FROM usage WHERE tenant = {tenant:String}"
+    assert await ledger(rows, 1, tenant=tenant) == [("succeeded", 7)]
+
+
+MAY_BE_EMPTY = {"cost/budgets", "routing/escalations"}  # no budget is set, and nothing is escalated
+
+
+async def test_every_view_has_data_after_a_demo(data_dir: Path) -> None:
+    """`make demo KEEP=1` replays more of the same, and then does what is done here."""
+    replayed = await millrace(data_dir, "replay", str(files("millrace") / SAMPLE), "--speed", 40, "--limit", 60)
+    assert replayed.status == 0, replayed
+    url, _, key = (await demo_dashboard(data_dir)).removeprefix("dashboard ").partition("/#key=")
+    row = {"tenant": "", "key": ""}
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+
+        async def known() -> bool:
+            return (await http.post("/api/session", json={"key": key})).status_code == httpx.codes.OK
+
+        async def told(path: str) -> bool:
+            return bool((await http.get(f"/api/{path}", params=row)).json()["rows"])
+
+        await until(known)
+        (newest, *_) = (await http.get("/api/requests/list")).json()["rows"]
+        row |= {"key": newest["idempotency_key"]}
+        paths = [f"{view.id}/{one.name}" for view in VIEWS for one in view.endpoints if one.method == "GET"]
+        for path in paths:
+            if path not in MAY_BE_EMPTY:
+                await until(partial(told, path))
+        flow = (await http.get("/api/flow/now")).json()
+    assert len(flow["history"]) > 1
+    assert flow["workers"]
