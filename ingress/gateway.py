@@ -37,7 +37,7 @@ class Gateway:
     capacity: Capacity = field(init=False)
     spans: CallSpans | None = field(init=False)  # none while traces are off
     source: str = field(default_factory=lambda: f"/ingress/{os.urandom(4).hex()}")
-    draining: bool = False
+    draining: asyncio.Event = field(default_factory=asyncio.Event)  # it was told to stop
 
     def __post_init__(self) -> None:
         self.spans = CallSpans.of(Topics.of(self.settings))

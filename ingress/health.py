@@ -14,7 +14,7 @@ async def healthz(_: Request) -> ASGIApp:
 
 async def readyz(request: Request) -> ASGIApp:
     gateway = gateway_of(request)
-    if gateway.draining:
+    if gateway.draining.is_set():
         return json_answer(orjson.dumps({"status": "stopping"}), [], 503)
     if not gateway.log.reachable:
         return json_answer(orjson.dumps({"status": "kafka unreachable"}), [], 503)

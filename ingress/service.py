@@ -16,6 +16,7 @@ from ingress.connection import connect
 from ingress.gateway import Gateway
 from ingress.metrics import Measured
 from ingress.spans import TracedApp
+from ingress.ws_protocol import WsProtocol
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection: they, not we, close an idle one
 WS_ENVELOPE_BYTES = 65_536  # what a message may have around a body
@@ -52,7 +53,7 @@ async def serve(
     try:
         async with serving(_application(gateway), listener, when_ready=notify_ready, **options) as server:
             await asyncio.wait((server.ended, stopping, background), return_when=asyncio.FIRST_COMPLETED)
-            gateway.draining = True
+            gateway.draining.set()
             patience_seconds = 0.0 if background.done() else gateway.settings.ingress_drain_seconds
             patience = asyncio.get_running_loop().call_later(patience_seconds, gateway.calls.end)
         patience.cancel()
@@ -65,6 +66,7 @@ async def serve(
 def _options(settings: Settings) -> dict[str, Any]:
     return {
         "http": "httptools",
+        "ws": WsProtocol,
         "ws_max_size": settings.max_body_bytes + WS_ENVELOPE_BYTES,
         "ws_ping_interval": settings.ingress_heartbeat_seconds,
         "ws_ping_timeout": WS_PONG_SECONDS,

@@ -48,20 +48,24 @@ class _Session:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
+        leaving = asyncio.create_task(self._leave())
         try:
-            while not self._gateway.draining:
-                message = await self._connection.receive()
-                if message["type"] == "websocket.disconnect":
-                    return
+            while (message := await self._connection.receive())["type"] != "websocket.disconnect":
                 await self._take(message.get("text") or message.get("bytes") or b"")
-            await self._connection.close(_GOING_AWAY)
         except WebSocketDisconnect:
             pass
         finally:
-            tasks = list(self._tasks.values())
+            tasks = [leaving, *self._tasks.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        """When this process is told to stop: what goes on over the connection ends first, as all calls do."""
+        await self._gateway.draining.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+        await self._connection.close(_GOING_AWAY)
 
     async def _take(self, text: str | bytes) -> None:
         try:

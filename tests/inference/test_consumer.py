@@ -269,22 +269,32 @@ async def test_streams_that_are_given_up_run_again_wherever_their_records_lie(
 
 
 @pytest.mark.parametrize("cause", ["engine", "broker"])
-async def test_what_cannot_be_published_is_not_committed(settings: Settings, cause: str) -> None:
-    engine = GateEngine()
-    async with open_bench(settings) as bench, open_station(settings, engine) as station:
-        await put_all(bench, ["acme:answered", "acme:k0"])
-        await engine.until_started(2)
-        await engine.release("acme:answered")
-        await bench.log.completed(1)
-        await bench.until_committed(1)
-        if cause == "engine":
-            engine.failures["acme:k0"] = EngineDied("gone")
-        else:
-            await station.producer.stop()
-        await engine.release()
-        await asyncio.wait_for(station.died.wait(), 10)
-        await bench.until_committed(1)
-    assert [outcome.key for outcome in bench.log.completions] == ["acme:answered"]
+async def test_what_cannot_be_published_is_not_committed_and_the_next_worker_does_it(
+    settings: Settings, cause: str
+) -> None:
+    engine, again = GateEngine(), GateEngine()
+    await again.release()
+    async with open_bench(settings) as bench:
+        async with open_station(settings, engine) as station:
+            await put_all(bench, ["acme:answered", "acme:k0"])
+            await engine.until_started(2)
+            await engine.release("acme:answered")
+            await bench.log.completed(1)
+            await bench.until_committed(1)
+            if cause == "engine":
+                engine.failures["acme:k0"] = EngineDied("gone")
+            else:
+                await station.producer.stop()
+            await engine.release()
+            async with asyncio.timeout(60):
+                await station.died.wait()
+            await bench.until_committed(1)
+        assert [outcome.key for outcome in bench.log.completions] == ["acme:answered"]
+        async with open_station(settings, again):
+            await bench.log.answered(["acme:k0"])
+            await bench.until_committed(2)
+    assert again.started == ["acme:k0"]
+    assert [outcome.completion.outcome for outcome in bench.log.completions] == [Outcome.SUCCEEDED] * 2
 
 
 async def test_stopping_drains_and_leaves_what_takes_too_long(settings: Settings) -> None:

@@ -11,8 +11,11 @@ from contracts.errors import StackError
 from contracts.settings import Settings
 from ingress.service import run, serve
 from millrace.ports import free_port
+from tests.ingress.test_websocket import body, connected
 from tests.support.frames import chat_answer, chat_run, final_of, hear
 from tests.support.ingress import CHAT, DEADLINE_SECONDS, Api, add_key, chat, memory_gateway
+
+GOING_AWAY = 1001
 
 
 async def test_a_port_in_use_is_said_at_once() -> None:
@@ -78,6 +81,32 @@ class TestStop:
             assert "/v1/requests/two" in heard.error["message"]
             await served.ended()
 
+    async def test_what_goes_on_over_a_websocket_is_answered(self) -> None:
+        """Its client hasn't hung up, so nobody is told that."""
+        async with _Served(Settings(ingress_return_seconds=0)) as served, connected(served.api) as busy:
+            await busy.say(type="create", ref="a", key="one", body=body())
+            await served.api.pipeline.seen(1)
+            served.stop.set()
+            await served.refuses()
+            run = chat_run("a", ["hello ", "world"])
+            await served.api.pipeline.finish(b"acme:one", [*run, final_of(run, chat_answer("hello world"))])
+            assert await busy.text("a") == "hello world"
+            assert (await busy.socket.receive()).data == GOING_AWAY
+            await served.ended()
+        assert len(served.api.pipeline.asked) == 1
+
+    async def test_what_lasts_too_long_over_a_websocket_is_told_to_go_on_elsewhere(self) -> None:
+        settings = Settings(ingress_drain_seconds=0.3, ingress_return_seconds=0)
+        async with _Served(settings) as served, connected(served.api) as busy, connected(served.api) as idle:
+            await busy.say(type="create", ref="a", key="one", body=body())
+            await served.api.pipeline.seen(1)
+            served.stop.set()
+            assert (await idle.socket.receive()).data == GOING_AWAY
+            assert (await busy.end("a"))[-1]["error"]["code"] == "still_running"
+            assert (await busy.socket.receive()).data == GOING_AWAY
+            await served.ended()
+        assert len(served.api.pipeline.asked) == 1
+
     async def test_what_fails_in_the_background_ends_it(self) -> None:
         async with _Served(Settings()) as served:
             served.background.set_exception(StackError("Kafka's client can't go on."))
@@ -120,6 +149,8 @@ class _Served:
                         await client.get("/healthz")
                 except httpx.ConnectError:
                     return
+                except httpx.TransportError:
+                    continue  # it was connected just before the door was shut
                 await asyncio.sleep(0.02)
 
     async def ended(self) -> None:

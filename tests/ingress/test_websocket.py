@@ -16,14 +16,19 @@ from contracts.errors import RateLimited
 from contracts.outcomes import Outcome
 from contracts.settings import Settings
 from ingress.calls import MOST_HELD_BYTES
-from ingress.frame import RawFrame
+from ingress.frame import DELTA, RawFrame
 from millrace.docgen.schemas import schema_documents
+from tests.ingress.conftest import LIMITS
+from tests.ingress.test_cancel import cancelled
 from tests.support.frames import chat_answer, chat_chunk, chat_run, final_of, number
 from tests.support.ingress import Api, memory_api
 from tests.support.pipeline import Asked, failure
+from tests.support.until import until
 
 pytest.importorskip("websockets", reason="a new dependency: `make test` installs it")
 
+PART_BYTES = 20_000
+PARTS = 12 * MOST_HELD_BYTES // PART_BYTES
 SAID = jsonschema.Draft202012Validator(schema_documents()["websocket-server-message"])
 
 
@@ -114,6 +119,41 @@ async def test_a_request_is_gone_on_with_over_another_connection_and_over_http(a
         answer = await http.get(f"/v1/requests/{key}/events", headers={"Last-Event-ID": heard[-1]["id"]})
     assert answer.content.endswith(b"data: [DONE]\n\n")
     assert len(api.pipeline.runs) == 1
+
+
+async def test_a_request_is_cancelled_over_it(api: Api) -> None:
+    run, key, ended = chat_run("a", ["one ", "two ", "three"]), new_key(), new_key()
+    async with connected(api) as client:
+        await client.say(type="create", ref="ended", key=ended, body=body())
+        await client.end("ended")
+        api.pipeline.scenario = lambda _: run[:3]
+        await client.say(type="create", ref="a", key=key, body=body())
+        while len([message for message in client.said.get("a", ()) if message["type"] == "chunk"]) < 3:
+            await client.next()
+        await client.say(type="cancel", ref="b", key=key)
+        [told] = await client.end("b")
+        assert (told["type"], told["state"]["id"]) == ("state", key)
+        wish = api.pipeline.asked[-1]
+        assert (wish.key, wish.envelope.ce_type) == (f"acme:{key}".encode(), RequestType.CANCEL)
+        await api.pipeline.finish(wish.key, [cancelled("one two ", 3)])
+        assert await client.text("a") == "one two "
+        assert client.said["a"][-2]["chunk"]["choices"][0]["finish_reason"] == "cancelled"
+        for ref, late, status in (("c", ended, 409), ("d", "never-asked", 404)):
+            await client.say(type="cancel", ref=ref, key=late)
+            assert [said["status"] for said in await client.end(ref)] == [status]
+
+
+async def test_so_many_streams_and_no_more() -> None:
+    async with memory_api(Settings(**LIMITS | {"ingress_ws_max_streams": 2})) as (api, _), connected(api) as client:
+        api.pipeline.scenario = lambda _: []
+        for ref in "abc":
+            await client.say(type="create", ref=ref, key=new_key(), body=body())
+        assert [said["status"] for said in await client.end("c")] == [429]
+        await client.say(type="leave", ref="a")
+        await client.say(type="create", ref="d", key=new_key(), body=body())
+        while "d" not in client.said:
+            await client.next()
+        assert client.said["d"][0]["type"] == "accepted"
 
 
 async def test_headers_keys_and_operations_are_those_of_http(api: Api) -> None:
@@ -210,22 +250,29 @@ def flood(asked: Asked) -> list[RawFrame]:
     if asked.prompt != "flood":
         run = chat_run("a", [asked.prompt])
         return [*run, final_of(run, chat_answer(asked.prompt))]
-    parts = ["x" * 20_000 for _ in range(12 * MOST_HELD_BYTES // 20_000)]
+    parts = ["x" * PART_BYTES] * PARTS
     chunks = [(chat_chunk({"role": "assistant", "content": ""}), 0)]
     chunks += [(chat_chunk({"content": part}), len(part)) for part in parts]
     run = number("flood", [*chunks, (chat_chunk({}, "stop"), 0)])
     return [*run, final_of(run, chat_answer("".join(parts)))]
 
 
-async def test_who_reads_slowly_gets_all_and_delays_nobody(memory: Api) -> None:
-    memory.pipeline.scenario = flood
-    async with connected(memory) as slow, connected(memory) as quick:
+async def test_who_reads_slowly_gets_all_and_delays_nobody() -> None:
+    """And little is kept for it."""
+    async with memory_api(Settings(**LIMITS)) as (api, gateway), connected(api) as slow, connected(api) as quick:
+        api.pipeline.scenario = flood
         for ref in range(4):
             await slow.say(type="create", ref=str(ref), key=new_key(), body=body("flood"))
-        await memory.pipeline.seen(4)
+        await api.pipeline.seen(4)
+
+        async def lags() -> bool:
+            return any(call.lagging for call in gateway.calls)
+
+        await until(lags)
+        kept = [sum(len(frame.value) for frame in call._frames if frame.kind == DELTA) for call in gateway.calls]
+        assert max(kept) <= MOST_HELD_BYTES + 2 * PART_BYTES
         for ref in range(20):
             await quick.say(type="create", ref=str(ref), key=new_key(), body=body("quick"))
             assert await quick.text(str(ref)) == "quick"
         for ref in range(4):
-            assert len(await slow.text(str(ref))) == 12 * MOST_HELD_BYTES // 20_000 * 20_000
-    memory.reset()
+            assert len(await slow.text(str(ref))) == PARTS * PART_BYTES
