@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import structlog
@@ -21,6 +21,7 @@ from ingress.ws_streams import WsStreams, refusal
 log = structlog.get_logger()
 
 _GOING_AWAY = 1001
+_FIRST_WORD_SECONDS = 2.0  # for a client that had just connected when this process was told to stop
 
 
 async def websocket(connection: WebSocket) -> None:
@@ -46,11 +47,13 @@ class _Session:
         self._door = door
         self._streams = streams
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._spoken_to = asyncio.Event()
 
     async def run(self) -> None:
         leaving = asyncio.create_task(self._leave())
         try:
             while (message := await self._connection.receive())["type"] != "websocket.disconnect":
+                self._spoken_to.set()
                 await self._take(message.get("text") or message.get("bytes") or b"")
         except WebSocketDisconnect:
             pass
@@ -63,6 +66,8 @@ class _Session:
     async def _leave(self) -> None:
         """When this process is told to stop: what goes on over the connection ends first, as all calls do."""
         await self._gateway.draining.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._spoken_to.wait(), _FIRST_WORD_SECONDS)
         while self._tasks:
             await asyncio.wait(self._tasks.values())
         await self._connection.close(_GOING_AWAY)

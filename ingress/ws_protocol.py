@@ -10,7 +10,7 @@ class WsProtocol(WebSocketsSansIOProtocol):
     does it, when nothing does any more: see `websocket`."""
 
     def shutdown(self) -> None:
-        if self.handshake_complete and not self.close_sent and not self.transport.is_closing():
+        if self.handshake_initiated and not self.close_sent and not self.transport.is_closing():
             self.close_timeout = _FAREWELL_SECONDS
         else:
             super().shutdown()

@@ -9,6 +9,7 @@ import pytest
 from contracts.api_keys import ApiKey
 from contracts.errors import StackError
 from contracts.settings import Settings
+from ingress import websocket
 from ingress.service import run, serve
 from millrace.ports import free_port
 from tests.ingress.test_websocket import body, connected
@@ -81,13 +82,22 @@ class TestStop:
             assert "/v1/requests/two" in heard.error["message"]
             await served.ended()
 
-    async def test_what_goes_on_over_a_websocket_is_answered(self) -> None:
-        """Its client hasn't hung up, so nobody is told that."""
+    @pytest.mark.parametrize("begun", [True, False])
+    async def test_what_goes_on_over_a_websocket_is_answered(
+        self, begun: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also when its client had just connected. It hasn't hung up, so nobody is told that."""
+        monkeypatch.setattr(websocket, "_FIRST_WORD_SECONDS", DEADLINE_SECONDS)
+        asking = {"type": "create", "ref": "a", "key": "one", "body": body()}
         async with _Served(Settings(ingress_return_seconds=0)) as served, connected(served.api) as busy:
-            await busy.say(type="create", ref="a", key="one", body=body())
-            await served.api.pipeline.seen(1)
+            if begun:
+                await busy.say(**asking)
+                await served.api.pipeline.seen(1)
             served.stop.set()
             await served.refuses()
+            if not begun:
+                await busy.say(**asking)
+                await served.api.pipeline.seen(1)
             run = chat_run("a", ["hello ", "world"])
             await served.api.pipeline.finish(b"acme:one", [*run, final_of(run, chat_answer("hello world"))])
             assert await busy.text("a") == "hello world"
@@ -95,7 +105,10 @@ class TestStop:
             await served.ended()
         assert len(served.api.pipeline.asked) == 1
 
-    async def test_what_lasts_too_long_over_a_websocket_is_told_to_go_on_elsewhere(self) -> None:
+    async def test_what_lasts_too_long_over_a_websocket_is_told_to_go_on_elsewhere(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(websocket, "_FIRST_WORD_SECONDS", 0.01)
         settings = Settings(ingress_drain_seconds=0.3, ingress_return_seconds=0)
         async with _Served(settings) as served, connected(served.api) as busy, connected(served.api) as idle:
             await busy.say(type="create", ref="a", key="one", body=body())
