@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import clickhouse_connect
 import httpx
 import orjson
 import pytest
@@ -302,6 +303,33 @@ def lines_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """What each service has written; all of it is JSON."""
     files = [file for file in (folder / "logs").glob("*.log") if file.stem != "kafka"]
     return {file.stem: [orjson.loads(line) for line in file.read_bytes().splitlines()] for file in files}
+
+
+FOUND = "SELECT count() FROM {table:Identifier} WHERE positionCaseInsensitive(toString(tuple(*)), {word:String}) > 0"
+
+
+async def test_no_table_has_a_word_of_what_was_asked_or_answered(traced: Traced) -> None:
+    """Whatever became of the request: the ledger has its key, and what its caller named."""
+    key = f"private-{uuid4()}"
+    answer = (await traced.whole(key)).json()["choices"][0]["message"]["content"]
+    failing = traced.body(metadata={"synthetic_fault": "error"})
+    await traced.http.post("/v1/chat/completions", json=failing, headers={"Idempotency-Key": f"{key}-failed"})
+    assert traced.stack.query_url is not None
+    clickhouse = clickhouse_connect.get_client(dsn=traced.stack.query_url, database="millrace", password=PASSWORD)
+
+    async def found(word: str, table: str = "usage") -> int:
+        asked = {"table": table, "word": word}
+        return int((await asyncio.to_thread(clickhouse.query, FOUND, parameters=asked)).result_rows[0][0])
+
+    async def both() -> bool:
+        return await found(key) == 2
+
+    await until(both)
+    tables = "SELECT name FROM system.tables WHERE database = 'millrace' AND engine LIKE '%MergeTree'"
+    for (table,) in (await asyncio.to_thread(clickhouse.query, tables)).result_rows:
+        for word in (*SECRET_WORDS.split(), answer, traced.secret):
+            assert await found(word, table) == 0, table
+    clickhouse.close()
 
 
 async def test_logs_name_the_request_and_its_trace_and_never_quote_it(traced: Traced) -> None:

@@ -52,6 +52,12 @@ async def test_a_policy_is_applied_replayed_and_learned_from(
         asked = {"model": "auto", "messages": [{"role": "user", "content": "Where is it?"}], "max_tokens": 5}
         await http.post("/v1/chat/completions", json=asked, headers={"Idempotency-Key": key})
         assert (await http.post(f"/v1/requests/{key}/feedback", json={"score": 0.1})).status_code == 202
+    told = await millrace(data_dir, "route", "explain", "--key", key, "--tenant", "routing", "--format", "json")
+    explained = json.loads(told.out)
+    assert (explained["model"], explained["rule"], explained["scorer"]) == ("small", "simple", "learned")
+    assert 0 < explained["score"] <= explained["rules"][0]["max_complexity"]
+    assert explained["features"]
+    assert explained["costs"]["large"] > explained["costs"]["small"] > 0
     await ledger("SELECT 1 FROM judged WHERE idempotency_key = {key:String} AND score = 0.1", 1, key=key)
     replayed = await millrace(data_dir, "route", "replay", "--policy", policy, "--since", "1h", "--format", "json")
     found = json.loads(replayed.out)
