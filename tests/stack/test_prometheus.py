@@ -34,15 +34,33 @@ async def prometheus(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield started
 
 
-async def test_it_finds_every_process(prometheus: Prometheus, stack: StackFile) -> None:
+async def until_all_up(prometheus: Prometheus, stack: StackFile) -> set[str]:
+    """Each process has been asked once, so that what is counted from now on is an increase."""
     expected = {child.name for child in stack.children} - {"kafka"}
 
     async def all_up() -> bool:
         return {labels["process"] for labels, value in await prometheus.query("up == 1") if value} == expected
 
     await prometheus.until(all_up)
+    return expected
+
+
+async def test_it_finds_every_process(prometheus: Prometheus, stack: StackFile) -> None:
+    expected = await until_all_up(prometheus, stack)
     assert [child.metrics_url for child in stack.children if child.name == "kafka"] == [None]
     assert all(child.metrics_url for child in stack.children if child.name in expected)
+
+
+async def work(sdk: openai.AsyncOpenAI) -> int:
+    """So many requests, and one of them again. Tokens of each one's prompt."""
+    keys = [f"prometheus-{uuid4()}" for _ in range(REQUESTS)]
+    prompt_tokens = 0
+    for key in [*keys, keys[0]]:
+        headers = {"Idempotency-Key": key, "Millrace-Lane": "batch"}
+        answer = await sdk.completions.create(model="large", prompt="Once", max_tokens=TOKENS, extra_headers=headers)
+        assert answer.usage is not None
+        prompt_tokens = answer.usage.prompt_tokens
+    return prompt_tokens
 
 
 async def test_figures_are_what_was_done(prometheus: Prometheus, sdk: openai.AsyncOpenAI) -> None:
@@ -61,13 +79,7 @@ async def test_figures_are_what_was_done(prometheus: Prometheus, sdk: openai.Asy
     }
     money = 'sum(millrace_request_cost_dollars_sum{model="large"})'
     before = {query: await prometheus.value(query) for query in [*figures, money]}
-    keys = [f"prometheus-{uuid4()}" for _ in range(REQUESTS)]
-    prompt_tokens = 0
-    for key in [*keys, keys[0]]:
-        headers = {"Idempotency-Key": key, "Millrace-Lane": "batch"}
-        answer = await sdk.completions.create(model="large", prompt="Once", max_tokens=TOKENS, extra_headers=headers)
-        assert answer.usage is not None
-        prompt_tokens = answer.usage.prompt_tokens
+    prompt_tokens = await work(sdk)
 
     async def told() -> bool:
         return all([await prometheus.value(query) - before[query] == more for query, more in figures.items()])
@@ -91,7 +103,9 @@ async def test_the_lag_is_known_and_ends(prometheus: Prometheus) -> None:
     await prometheus.until(nothing_waits)
 
 
-async def test_every_panel_has_data(prometheus: Prometheus) -> None:
+async def test_every_panel_has_data(prometheus: Prometheus, stack: StackFile, sdk: openai.AsyncOpenAI) -> None:
+    await until_all_up(prometheus, stack)
+    await work(sdk)
     missing: set[str] = set()
 
     async def whole() -> bool:
