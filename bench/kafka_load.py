@@ -76,7 +76,8 @@ class KafkaLoad:
         self.asked += 1
         key = f"{tenant}:{self.asked}"
         question = f"{self.asked}: {_QUESTION * 4}"
-        body = {"model": "small", "messages": [{"role": "user", "content": question}], "max_tokens": output_tokens}
+        messages = [{"role": "user", "content": question}]
+        body = {"model": "small", "messages": messages, "max_tokens": output_tokens, "ignore_eos": True}
         headers = [("lane", lane.encode())]
         if deadline_ms is not None:
             headers.append(("deadline", b"%d" % (now_ms() + deadline_ms)))

@@ -5,34 +5,44 @@ import sys
 from functools import partial
 from typing import Any
 
-from bench.kafka_load import CAPACITY, REQUESTS_PER_SECOND, Ended, KafkaLoad, kafka_load, now_ms
+from bench.kafka_load import CAPACITY, OUTPUT_TOKENS, REQUESTS_PER_SECOND, Ended, KafkaLoad, kafka_load, now_ms
 from bench.results import publish
 from millrace.replay.report import percentile
 
-HALF = REQUESTS_PER_SECOND / 2
+ISOLATION = "Interactive work at half the capacity beside batch work; TTFT from acceptance to first token"
 WARM_SECONDS = 5.0  # of each phase, left out: what ran before is still in the engine
 QUEUED = 10_000  # requests of one tenant before another's one
 DEADLINE_MS = 2_000
 
 
 async def isolation(seconds: float = 40.0) -> None:
-    """Interactive work at half the capacity: alone, beside a flood of batch work; then at twice the capacity."""
-    phases = (("no flood", HALF, 0.0), ("batch 10x", HALF, 10.0), ("batch 10x, interactive 2x", 4 * HALF, 10.0))
-    rows: list[dict[str, Any]] = []
     async with kafka_load(worker_quiet_seconds="2") as load:
-        for name, interactive, flood in phases:
-            began = now_ms()
-            work = [load.steadily(interactive, seconds, partial(load.ask, "acme"))]
-            if flood:
-                work.append(load.steadily(flood * REQUESTS_PER_SECOND, seconds, partial(load.ask, "night", "batch")))
-            await asyncio.gather(*work)
-            rows.append({"load": name} | _by_lane(load.between(began + WARM_SECONDS * 1000, now_ms()), seconds))
-    alone = rows[0]["TTFT p99 ms"]
-    publish(
-        "isolation",
-        "Interactive work at half the capacity beside batch work; TTFT from acceptance to first token",
-        [row | {"p99 to alone": row["TTFT p99 ms"] / alone} for row in rows],
+        rows = await beside_batch_work(load, CAPACITY, seconds)
+    publish("isolation", ISOLATION, rows)
+
+
+async def beside_batch_work(
+    load: KafkaLoad, capacity: float, seconds: float, batch_tokens: int = OUTPUT_TOKENS
+) -> list[dict[str, Any]]:
+    """Interactive work at half the capacity (tokens per second): alone, beside a flood of batch work with answers of
+    `batch_tokens`; then at twice the capacity."""
+    most, flood = capacity / OUTPUT_TOKENS, 10 * capacity / batch_tokens
+    phases = (
+        ("no flood", most / 2, 0.0),
+        ("batch 10x", most / 2, flood),
+        ("batch 10x, interactive 2x", 2 * most, flood),
     )
+    batch = partial(load.ask, "night", "batch", output_tokens=batch_tokens)
+    rows: list[dict[str, Any]] = []
+    for name, interactive, flooding in phases:
+        began = now_ms()
+        work = [load.steadily(interactive, seconds, partial(load.ask, "acme"))]
+        if flooding:
+            work.append(load.steadily(flooding, seconds, batch))
+        await asyncio.gather(*work)
+        rows.append({"load": name} | _by_lane(load.between(began + WARM_SECONDS * 1000, now_ms()), seconds))
+    alone = rows[0]["TTFT p99 ms"]
+    return [row | {"p99 to alone": row["TTFT p99 ms"] / alone} for row in rows]
 
 
 async def fairness(others: int = 20) -> None:
