@@ -84,10 +84,11 @@ class Outbox:
         counters(DEAD_LETTERS)["worker"].inc()
 
     async def _publish(self, topic: str, record: ConsumerRecord, value: bytes | None, headers: RawHeaders) -> None:
-        async for attempt in _while_topics_are_unknown():
-            with attempt:
-                delivery = await self._producer.send(topic, value, key=record.key, headers=headers)
-                await delivery
+        try:
+            await self._producer.send_and_wait(topic, value, key=record.key, headers=headers)
+        except UnknownTopicOrPartitionError:  # so seldom that what goes well needn't pay for the trying
+            again = _while_topics_are_unknown()
+            await again(self._producer.send_and_wait, topic, value, key=record.key, headers=headers)
 
 
 def _with(record: ConsumerRecord, completion: Completion | Escalation) -> RawHeaders:
