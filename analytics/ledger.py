@@ -12,6 +12,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from analytics import stage
 from analytics.clickhouse import Client, connect
+from analytics.handover import ByFile, ByHttp, Handover
 from analytics.migrate import migrate
 from analytics.retention import apply_retention
 from analytics.soundness import NewParts
@@ -50,8 +51,12 @@ class Ledger:
     client: Client
     is_embedded: bool = False  # then what the engine wrote is looked at
     table: str = field(default="usage", init=False)
+    _handover: Handover = field(init=False)
     _parts: NewParts | None = field(default=None, init=False)
     _stage_ready: bool = field(default=False, init=False)  # it exists, and is empty
+
+    def __post_init__(self) -> None:
+        self._handover = ByFile(self.client) if self.is_embedded else ByHttp(self.client)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -91,11 +96,12 @@ class Ledger:
             self._parts.check()
 
     def close(self) -> None:
+        self._handover.close()
         self.client.close()
 
     def _stage(self, lines: Iterable[bytes]) -> None:
         try:
-            self.client.raw_insert(stage.TABLE, insert_block=(piece for piece in lines), fmt="JSONEachRow")
+            self._handover.insert(stage.TABLE, lines)
         except DatabaseError as error:
             if error.code in _DATA_ERRORS or isinstance(error.__cause__, UnicodeDecodeError):  # quotes what isn't UTF-8
                 raise RowsRefused(_reason(str(error))) from error
@@ -106,8 +112,12 @@ class Ledger:
             self.client.command(stage.insert_new_sql(self.table), {"count": count})
         except DatabaseError as error:
             if error.code == _WRONG_COUNT:
-                raise RowsRefused("a record held more than one event, or none") from error
+                raise RowsRefused(self._misfit()) from error
             raise
+
+    def _misfit(self) -> str:
+        fields = self.client.query(stage.misfits_sql()).result_rows
+        return f"{fields[0][0]} doesn't fit" if fields else "a record held more than one event, or none"
 
     def _empty_stage(self) -> None:
         self.client.command(f"TRUNCATE TABLE {stage.TABLE}")
@@ -117,5 +127,4 @@ class Ledger:
 def _reason(message: str) -> str:
     """ClickHouse's own words, without its exception class, table ids, the row and the stack."""
     text = message.partition("DB::Exception: ")[2].partition(": While executing")[0] or message
-    constraint = re.match(r"Constraint `(\w+)` ", text)
-    return f"{constraint[1]} doesn't fit" if constraint else re.sub(r": \(at row \d+\)\s*", "", text).strip()
+    return re.sub(r": \(at row \d+\)\s*", "", text).strip()

@@ -95,17 +95,20 @@ class Question:
         asked = {*self.by, *self.only}
         return next((known for known in PROJECTIONS if asked <= known.dimensions), None)
 
-    def sql(self, measures: Mapping[str, str], order: str) -> tuple[str, dict[str, Any]]:
-        """The statement and its parameters: in order of time where that was asked, else of `order`. `measures` are
-        expressions over `kind` and the names of _SUMS; one column each, after one for each dimension."""
+    def sql(self, measures: Mapping[str, str], order: str = "") -> tuple[str, dict[str, Any]]:
+        """The statement and its parameters: in order of time where that was asked, else of `order`; in none without
+        it. `measures` are expressions over `kind` and the names of _SUMS; one column each, after one for each
+        dimension."""
         parameters: dict[str, Any] = {}
         groups = [f"d{number}" for number in range(len(self.by))]
         pieces = " UNION ALL ".join(self._piece(where, parameters) for where in self._cuts(parameters))
         columns = [*groups, *(f"{expression} AS {name}" for name, expression in measures.items())]
         statement = f"SELECT {', '.join(columns)} FROM ({pieces})"  # noqa: S608 - our own words
         if groups:
+            statement += f" GROUP BY {', '.join(groups)}"
+        if groups and order:
             times = [group for group, name in zip(groups, self.by, strict=True) if name in TIMES]
-            statement += f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(times or (order, *groups))}"
+            statement += f" ORDER BY {', '.join(times or (order, *groups))}"
         return statement, parameters
 
     def where(self) -> tuple[list[str], dict[str, Any]]:

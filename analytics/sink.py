@@ -40,7 +40,10 @@ from contracts.topics import Topics
 _log = structlog.get_logger()
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0  # seconds between tries
 _FETCH_BYTES = 1 << 20  # the broker answers at once with this much, else after half of sink_max_wait_ms
-_PARTITION_BYTES = 8 << 20
+_PARTITION_BYTES, _FETCH_MOST = (
+    1 << 20,
+    8 << 20,
+)  # more at once is new memory each time, which costs as much as decoding it
 _SESSION_MS, _HEARTBEAT_MS = 6_000, 1_000  # after a kill -9 its partitions wait this long for the next sink
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
 # A file that ends too early, a part's checksum, a file that is missing or too short, corrupted data, or compressed.
@@ -253,6 +256,7 @@ def consumer_of(settings: Settings) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         fetch_min_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=settings.sink_max_wait_ms // 2,
+        fetch_max_bytes=_FETCH_MOST,
         max_partition_fetch_bytes=_PARTITION_BYTES,
         session_timeout_ms=_SESSION_MS,
         heartbeat_interval_ms=_HEARTBEAT_MS,

@@ -1,7 +1,7 @@
 """The sink's spans: one for each block that goes into ClickHouse, and one for each event in its own request's trace.
 
 By the conventions a batch is one span with links to all that is in it. That alone would end a request's trace before
-the ledger: few backends follow a link backwards, and the SDK keeps 128 of a span's links where a block has up to 50,000
+the ledger: few backends follow a link backwards, and the SDK keeps 128 of a span's links where a block may have 100,000
 events. So it is the other way round: each sampled event has a span under the one that sent it, which links to the
 block. A large block tells of its first events only: then Kafka is being caught up with, and no request's latency is to
 be seen in it.

@@ -59,7 +59,7 @@ class Spending:
 
     def groups(self, most: int) -> Statement:
         """The dearest `most`. In each row beside its own figures: the cost of all groups, and how many there are."""
-        statement, parameters = self._question().sql(_GROUP_MEASURES, order="cost_nano DESC")
+        statement, parameters = self._question().sql(_GROUP_MEASURES)
         columns = [*self._named(), *_GROUP_MEASURES]
         columns += ["sum(cost_nano) OVER () AS all_nano", "count() OVER () AS all_groups"]
         order = ", ".join(("cost_nano DESC", *self.names))
@@ -69,18 +69,20 @@ class Spending:
         """By time, the dearest `most` groups of the whole period, and what is left in one that has `rest` = 1."""
         if resolution not in TIMES:
             raise InvalidRequest(f"The resolution is {', '.join(TIMES)}; not {resolution}.", param="resolution")
-        inner, parameters = self._question(resolution).sql(_SERIES_MEASURES, order="nano DESC")
+        inner, parameters = self._question(resolution).sql(_SERIES_MEASURES)
         groups = [f"d{number}" for number in range(1, len(self.by) + 1)]
+        # A group's points stay together while it is ranked: groups are few, points are many.
+        kept = ", ".join((*groups, "sum(nano) AS whole", "groupArray((d0, n_requests, nano)) AS points"))
+        within = f" GROUP BY {', '.join(groups)}" if groups else ""
+        wholes = f"SELECT {kept} FROM ({inner}){within}"
         place = ", ".join(("whole DESC", *groups))
-        within = f"PARTITION BY {', '.join(groups)}" if groups else ""
-        wholes = f"SELECT *, sum(nano) OVER ({within}) AS whole FROM ({inner})"
-        placed = f"SELECT *, dense_rank() OVER (ORDER BY {place}) AS place FROM ({wholes})"
-        kept = [f"if(place > {int(most)}, '', {g}) AS {name}" for g, name in zip(groups, self.names, strict=True)]
-        columns = [f"d0 AS {resolution}", *kept, f"place > {int(most)} AS rest"]
+        placed = f"SELECT *, row_number() OVER (ORDER BY {place}) AS place FROM ({wholes})"
+        names = [f"if(place > {int(most)}, '', {g}) AS {name}" for g, name in zip(groups, self.names, strict=True)]
+        columns = [f"point.1 AS {resolution}", *names, f"place > {int(most)} AS rest"]
+        sums = "sum(point.2) AS requests, sum(point.3) AS cost_nano"
         keys = ", ".join((resolution, *self.names, "rest"))
-        sums = "sum(n_requests) AS requests, sum(nano) AS cost_nano"
-        statement = f"SELECT {', '.join(columns)}, {sums} FROM ({placed}) GROUP BY {keys} ORDER BY {resolution}, rest"
-        return ", ".join((statement, *self.names)), parameters
+        points = f"SELECT {', '.join(columns)}, {sums} FROM ({placed}) ARRAY JOIN points AS point GROUP BY {keys}"
+        return f"{points} ORDER BY {', '.join((resolution, 'rest', *self.names))}", parameters
 
     def requests(self, most: int, skip: int = 0) -> Statement:
         """Single ones, the dearest first, with the adjustments and credits that are part of the cost."""

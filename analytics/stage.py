@@ -28,7 +28,7 @@ _NEW = """
 INSERT INTO {table} ({columns})
 SELECT {values}
 FROM {stage}
-WHERE throwIf((SELECT count() FROM {stage}) != {{count:UInt64}}) = 0
+WHERE throwIf((SELECT count() = {{count:UInt64}} AND {all_fit} FROM {stage}) = 0) = 0
   AND event_id NOT IN (
       SELECT event_id FROM {table}
       WHERE tenant IN (SELECT tenant FROM {stage})
@@ -41,22 +41,28 @@ LIMIT 1 BY event_id
 def create_sql() -> str:
     columns = [_column(name, field) for name, field in _FIELDS.items()]
     columns += ["`topic` String", "`partition` Int64", "`offset` Int64"]
-    checks = [f"CONSTRAINT `{name}` CHECK {check}" for name, field in _FIELDS.items() if (check := _check(name, field))]
-    return _CREATE.format(table=TABLE, columns=",\n  ".join(columns + checks))
+    return _CREATE.format(table=TABLE, columns=",\n  ".join(columns))
 
 
 def insert_new_sql(table: str = "usage") -> str:
     """Moves the block's events that the ledger doesn't have yet: the exactly-once step. Bounded by tenant and time, so
     it reads little; an event comes with the same time however often it is delivered. Throws when the stage doesn't hold
-    as many events as parameter `count` says."""
+    as many events as parameter `count` says, or one that doesn't fit."""
     return _NEW.format(
         table=table,
         stage=TABLE,
+        all_fit=_ALL_FIT,
         columns=", ".join(f"`{name}`" for name in (*_FIELDS, *POSITION)),
         values=", ".join(_time(f"`{name}`") if is_time(name) else f"`{name}`" for name in (*_FIELDS, *POSITION)),
         first=_time("min(event_time)"),
         last=_time("max(event_time)"),
     )
+
+
+def misfits_sql() -> str:
+    """Of each event that doesn't fit, the first field that is to blame."""
+    names = ", ".join(f"NOT ({check}), '{name}'" for name, check in _CHECKS.items())
+    return f"SELECT multiIf({names}, '') AS field FROM {TABLE} WHERE field != ''"  # noqa: S608 - our own words
 
 
 def is_time(name: str) -> bool:
@@ -68,7 +74,7 @@ def _time(expression: str) -> str:
 
 
 def _column(name: str, field: FieldInfo) -> str:
-    default = f" DEFAULT '{field.default}'" if isinstance(field.default, str) and field.default else ""
+    default = f" DEFAULT '{field.default}'" if isinstance(field.default, str | int) and field.default else ""
     return f"`{name}` {_type(field.annotation)}{default}"
 
 
@@ -98,3 +104,8 @@ def _check(name: str, field: FieldInfo) -> str:
     if limit := _LARGEST.get(name.rpartition("_")[2]):
         return f"`{name}` BETWEEN 0 AND {limit}"
     return f"isValidUTF8(`{name}`)" if field.annotation is str else ""
+
+
+_CHECKS = {name: check for name, field in _FIELDS.items() if (check := _check(name, field))}
+# Asked in one, since constraints of the table take a third of the time that it takes to stage a block.
+_ALL_FIT = f"countIf(NOT ({' AND '.join(f'({check})' for check in _CHECKS.values())})) = 0"

@@ -52,7 +52,7 @@ WITH
     if(h % 1999 = 0, 'waste', 'usage') AS k,
     at - toIntervalMillisecond(900 + g % 3000) AS accepted
 SELECT
-    lower(hex(sipHash128(number))), at, k, concat('tenant-', toString(t)), concat('req-', toString(number)),
+    lower(concat(hex(g), hex(h))), at, k, concat('tenant-', toString(t)), concat('req-', toString(number)),
     concat(toString(number % 8), '.', toString(intDiv(number, 8))),
     concat('user-', toString(t), '-', toString(intDiv(g, 256) % 100)),
     concat('feature-', toString(intDiv(h, 65536) % 12)),
@@ -65,7 +65,7 @@ SELECT
     accepted + toIntervalMillisecond(20 + g % 50), accepted + toIntervalMillisecond(70 + intDiv(h, 32) % 700), at,
     10000 + g % 1000000, '2026-11-22', if(o = 'succeeded' AND k = 'usage', intDiv(g, 1024) % 5000000, 0),
     intDiv(h, 1024) % 3000000,
-    lower(hex(sipHash128(number, 1))), 'usage', t % 4, number
+    lower(concat(hex(h), hex(g))), 'usage', t % 4, number
 FROM numbers({first:UInt64}, {count:UInt64})
 """
 _UNFORESEEN = CostReport(("tag:team", "api_key_id", "outcome", "route"), SINCE, UNTIL)
@@ -112,6 +112,22 @@ CASES = [
         "dashboard: time between tokens by model, day",
         3000,
         *LatencySeries("", "day", SINCE, UNTIL, "model").quantiles("gap"),
+    ),
+    Case(
+        "dashboard: everybody's latency in one, by model and lane",
+        3000,
+        *LatencySeries("", "hour", SINCE, UNTIL).whole(),
+    ),
+    Case(
+        "dashboard: the largest tenant's TTFT by hour",
+        1000,
+        *LatencySeries("tenant-0", "hour", SINCE, UNTIL).quantiles("ttft"),
+    ),
+    Case(
+        "dashboard: the largest tenant's spend by user and day",
+        300,
+        *Spending("tenant-0", ("user",), SINCE, UNTIL).series("day", 7),
+        "users",
     ),
     Case("TTFT p50, p95, p99 by model and hour", 100, *LatencyReport(("model", "hour"), SINCE, UNTIL).sql(), "latency"),
     Case("one request by its key", 30, "SELECT * FROM usage WHERE idempotency_key = {key:String}", {"key": "req-4711"}),
@@ -171,6 +187,7 @@ _BOTH_CORES = {
 
 def _fill(client: Client) -> None:
     client.command("SYSTEM STOP MERGES usage")
+    client.command("ALTER TABLE usage MODIFY SETTING fsync_after_insert = 0, fsync_part_directory = 0")
     there = client.query("SELECT count() FROM usage").result_rows[0][0]
     for first in range(there, ROWS, STEP):
         count = min(STEP, ROWS - first)

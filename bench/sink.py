@@ -10,12 +10,13 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from aiokafka import AIOKafkaProducer
 
 from analytics.clickhouse import Client, connect
@@ -101,7 +102,9 @@ async def _alone(settings: Settings, client: Client, number: int) -> float:
     """Milliseconds from the producer's receipt to the row."""
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         event = next(_events(EVENTS + number, 1))
-        await producer.send_and_wait(Topics.of(settings).usage, event, key=b"tenant-1")
+        await producer.send_and_wait(
+            Topics.of(settings).usage, event.model_dump_json().encode(), key=event.tenant.encode()
+        )
         sent = time.perf_counter()
         await _until_rows(client, EVENTS + number + 1, 0.005)
         return 1000 * (time.perf_counter() - sent)
@@ -129,65 +132,65 @@ async def _fill() -> None:
     async with AIOKafkaProducer(**producer_options(settings)) as producer:
         batch = []
         for event in _events(0, EVENTS):
-            batch.append(await producer.send(Topics.of(settings).usage, event, key=event[-300:-290]))
+            batch.append(
+                await producer.send(
+                    Topics.of(settings).usage, event.model_dump_json().encode(), key=event.tenant.encode()
+                )
+            )
             if len(batch) == 5000:
                 await asyncio.gather(*batch)
                 batch.clear()
         await asyncio.gather(*batch)
 
 
-def _events(first: int, count: int) -> Any:
+def _events(first: int, count: int) -> Iterator[UsageEvent]:
     """As settle writes them, a thousand a second of the ledger's time, from 200 tenants with 100 users each."""
     rng = random.Random(first)
     for number in range(first, first + count):
         accepted = _START_MS + number
         tenant, model = f"tenant-{int(rng.random() ** 2 * 200)}", rng.choice(["small", "large"])
         key = f"01K{number:023d}"
-        yield (
-            UsageEvent(
-                event_id=event_id(f"{tenant}:{key}", f"{number % 8}.{number // 8}"),
-                event_time=accepted + 900,
-                tenant=tenant,
-                idempotency_key=key,
-                claim=f"{number % 8}.{number // 8}",
-                user=f"user-{rng.randrange(100)}",
-                feature=f"feature-{rng.randrange(12)}",
-                tags={"team": "search", "env": "prod"} if number % 4 == 0 else {},
-                api_key_id="key_01K0000000000000",
-                operation="chat",
-                requested_model="auto",
-                model=model,
-                model_version="2.5",
-                engine="vllm",
-                worker=f"worker-{number % 8}",
-                run=f"01K{number:023d}",
-                route="simple",
-                router_version="2026-11-22.2",
-                complexity=round(rng.random(), 3),
-                outcome=Outcome.SUCCEEDED,
-                status=200,
-                finish_reason="stop",
-                streamed=bool(number % 3),
-                prompt_tokens=rng.randrange(4000),
-                cached_tokens=0,
-                completion_tokens=rng.randrange(800),
-                reserved_tokens=5000,
-                accepted_at=accepted,
-                deduped_at=accepted + 4,
-                admitted_at=accepted + 8,
-                started_at=accepted + 11,
-                first_token_at=accepted + 53 + rng.randrange(500),
-                finished_at=accepted + 880,
-                engine_us=rng.randrange(10**6),
-                price_version="2026-11-22",
-                cost_nano=rng.randrange(10**7),
-                gpu_nano=rng.randrange(10**6),
-                trace_id="0af7651916cd43dd8448eb211c80319c",
-            )
-            .model_dump_json()
-            .encode()
+        yield UsageEvent(
+            event_id=event_id(f"{tenant}:{key}", f"{number % 8}.{number // 8}"),
+            event_time=accepted + 900,
+            tenant=tenant,
+            idempotency_key=key,
+            claim=f"{number % 8}.{number // 8}",
+            user=f"user-{rng.randrange(100)}",
+            feature=f"feature-{rng.randrange(12)}",
+            tags={"team": "search", "env": "prod"} if number % 4 == 0 else {},
+            api_key_id="key_01K0000000000000",
+            operation="chat",
+            requested_model="auto",
+            model=model,
+            model_version="2.5",
+            engine="vllm",
+            worker=f"worker-{number % 8}",
+            run=f"01K{number:023d}",
+            route="simple",
+            router_version="2026-11-22.2",
+            complexity=round(rng.random(), 3),
+            outcome=Outcome.SUCCEEDED,
+            status=200,
+            finish_reason="stop",
+            streamed=bool(number % 3),
+            prompt_tokens=rng.randrange(4000),
+            cached_tokens=0,
+            completion_tokens=rng.randrange(800),
+            reserved_tokens=5000,
+            accepted_at=accepted,
+            deduped_at=accepted + 4,
+            admitted_at=accepted + 8,
+            started_at=accepted + 11,
+            first_token_at=accepted + 53 + rng.randrange(500),
+            finished_at=accepted + 880,
+            engine_us=rng.randrange(10**6),
+            price_version="2026-11-22",
+            cost_nano=rng.randrange(10**7),
+            gpu_nano=rng.randrange(10**6),
+            trace_id="0af7651916cd43dd8448eb211c80319c",
         )
 
 
 if __name__ == "__main__":
-    asyncio.run(_fill() if sys.argv[1:] == ["fill"] else main())
+    uvloop.run(_fill() if sys.argv[1:] == ["fill"] else main())

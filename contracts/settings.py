@@ -204,7 +204,7 @@ class Settings(BaseSettings):
     ledger_retention_days: int | None = Field(
         None, ge=1, description="rows leave the ledger so long after their outcome; never when unset"
     )
-    sink_block_rows: int = Field(50_000, ge=1, description="most events in one insert")
+    sink_block_rows: int = Field(100_000, ge=1, description="most events in one insert")
     sink_max_wait_ms: int = Field(1000, ge=2, description="an event waits no longer than this for its block")
 
     # Metrics

@@ -25,9 +25,11 @@ def ids(events: list[UsageEvent]) -> list[str]:
     return sorted(event.event_id for event in events)
 
 
-def test_every_field_arrives_as_it_was_sent(ledger: Ledger) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_every_field_arrives_as_it_was_sent(ledger: Ledger, whole: bool) -> None:
     events = make_events(500)
-    assert take_in(ledger, as_records(as_values(events))) == []
+    values = [event.model_dump_json(exclude_defaults=not whole).encode() for event in events]
+    assert take_in(ledger, as_records(values)) == []
     names = [*UsageEvent.model_fields]
     milliseconds = [
         f"toUnixTimestamp64Milli({name})" if name == "event_time" or name.endswith("_at") else name for name in names
@@ -174,6 +176,33 @@ def test_nothing_of_a_refused_block_goes_in(ledger: Ledger) -> None:
     with pytest.raises(RowsRefused):
         ledger.insert(lines(as_records(values)), len(values))
     assert stored(ledger) == []
+
+
+def test_two_events_in_one_record_do_not_hide_one_that_does_not_fit(ledger: Ledger) -> None:
+    """So many events fit as there are records, and still the block is not what it should be."""
+    events = make_events(3)
+    two = as_values(events[:1])[0] + b"\n" + as_values(events[1:2])[0].replace(b'"status":', b'"status":-')
+    (refused,) = take_in(ledger, as_records([two, as_values(events)[2]]))
+    assert refused.record.offset == 0
+    assert stored(ledger) == ids(events[2:])
+
+
+def test_what_does_not_fit_the_ledger_is_named(ledger: Ledger) -> None:
+    values = as_values(make_events(5))
+    values[2] = values[2].replace(b'"prompt_tokens":', b'"prompt_tokens":-1')
+    with pytest.raises(RowsRefused, match=r"^prompt_tokens doesn't fit$"):
+        ledger.insert(lines(as_records(values)), len(values))
+    values[2] += b"\n" + as_values(make_events(1, seed=3))[0]
+    with pytest.raises(RowsRefused):
+        ledger.insert(lines(as_records(values)), len(values))
+    assert stored(ledger) == []
+
+
+def test_a_small_block_after_a_large_one(ledger: Ledger) -> None:
+    events = make_events(900)
+    for start, end in ((0, 700), (700, 701), (701, 900)):
+        assert take_in(ledger, as_records(as_values(events[start:end]), first_offset=start)) == []
+    assert stored(ledger) == ids(events)
 
 
 def test_a_field_of_a_later_version_does_not_matter(ledger: Ledger) -> None:
