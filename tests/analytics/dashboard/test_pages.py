@@ -193,7 +193,7 @@ async def test_an_empty_system_says_what_to_do_first(embedded: Settings, ledger:
 
 
 async def test_the_first_paint_waits_for_no_data_and_for_little_else(url: str, browser: Browser) -> None:
-    """Its time is in docs/dashboard.md; this is what keeps it short on any machine."""
+    """How long it takes is the machine's matter; this is what keeps it short on any."""
     page = await browser.new_page()
     assert (await page.context.request.post(f"{url}/api/session", data={"key": OPERATOR})).ok
     answered = asyncio.Event()
