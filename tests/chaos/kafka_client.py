@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.5
 class KafkaClient:
     def __init__(self, settings: Settings) -> None:
         self._topics = Topics.of(settings)
-        # Not idempotent: such a producer is of no use once a batch has expired. What comes twice is Millrace's to notice.
+        # Not idempotent: such a producer is of no use once a batch has expired. What comes twice, Millrace must notice.
         options = producer_options(settings) | {"enable_idempotence": False, "request_timeout_ms": 10_000}
         self._producer = AIOKafkaProducer(**options)
         self._consumer = AIOKafkaConsumer(**client_options(settings), metadata_max_age_ms=5000)
