@@ -40,12 +40,28 @@ class _Held(NamedTuple):
     load: LaneLoad
 
 
+class _Unread:
+    """What was sent on, summed up as it comes: each request's wait is asked for."""
+
+    def __init__(self, sent: Iterable[Sent] = ()) -> None:
+        self.all: list[Sent] = []
+        self.tokens: dict[str, int] = {}  # by tenant
+        self.since: int | None = None  # UTC ms: the first one
+        for one in sent:
+            self.add(one)
+
+    def add(self, one: Sent) -> None:
+        self.all.append(one)
+        self.tokens[one.tenant] = self.tokens.get(one.tenant, 0) + one.tokens
+        self.since = one.at if self.since is None else min(self.since, one.at)
+
+
 class Outlook:
     """Fed by a follower of `workers`. Times are UTC ms."""
 
     def __init__(self) -> None:
         self._beats: dict[str, Beat] = {}
-        self._sent: dict[tuple[str, str, Lane], list[Sent]] = {}  # by worker, model and lane
+        self._sent: dict[tuple[str, str, Lane], _Unread] = {}  # by worker, model and lane
         self._told = False
 
     def apply(self, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
@@ -86,9 +102,9 @@ class Outlook:
         held = self._holder(model, lane, partition, now)
         if held is None:
             return None
-        sent = self._sent.get((held.beat.worker, model, lane), [])
-        tokens = tokens_ahead(held.load, tenant, _by_tenant(sent))
-        came_ms = max(min(one.at for one in sent) - held.beat.at, 0) if sent else 0
+        sent = self._sent.get((held.beat.worker, model, lane)) or _Unread()
+        tokens = tokens_ahead(held.load, tenant, sent.tokens)
+        came_ms = 0 if sent.since is None else max(sent.since - held.beat.at, 0)
         known = until_start_ms(held.load, tokens, came_ms)
         ms = None if known is None else max(known - max(now - held.beat.at, 0), 0)
         return Wait(ms, round(requests_in(held.load, tokens)))
@@ -97,7 +113,7 @@ class Outlook:
         """It has been sent on: what comes next stands behind it."""
         held = self._holder(model, lane, sent.partition, sent.at)
         if held:
-            self._sent.setdefault((held.beat.worker, model, lane), []).append(sent)
+            self._sent.setdefault((held.beat.worker, model, lane), _Unread()).add(sent)
 
     def _holder(self, model: str, lane: Lane, partition: int, now: int) -> _Held | None:
         """Who has the partition: of two that claim it the one of the later generation. While nobody does, the busiest:
@@ -120,20 +136,13 @@ class Outlook:
         self._beats[worker] = beat
         for load in beat.models:
             for lane in load.lanes:
-                if sent := self._sent.get((worker, load.model, lane.lane)):
-                    sent[:] = [one for one in sent if _is_unread(one, lane, beat.at)]
+                place = worker, load.model, lane.lane
+                if sent := self._sent.pop(place, None):
+                    self._sent[place] = _Unread(one for one in sent.all if _is_unread(one, lane, beat.at))
 
     def _forget(self, worker: str) -> None:
         self._beats.pop(worker, None)
         self._sent = {place: sent for place, sent in self._sent.items() if place[0] != worker}
-
-
-def _by_tenant(sent: Iterable[Sent]) -> dict[str, int]:
-    """Tokens."""
-    more: dict[str, int] = {}
-    for one in sent:
-        more[one.tenant] = more.get(one.tenant, 0) + one.tokens
-    return more
 
 
 def _is_unread(sent: Sent, lane: LaneLoad, at: int) -> bool:
