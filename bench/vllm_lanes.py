@@ -21,7 +21,7 @@ from millrace.service_process import ServiceProcess, ServiceSpec
 
 PYTHON = Path(__file__).parents[1] / ".venv-vllm/bin/python"
 ROOM = 32  # requests in the engine at once
-BATCH_TOKENS = 500  # long answers: few records make the flood, and Kafka needs little of the CPU for them
+BATCH_TOKENS = 1500  # long answers: few records make the flood, and Kafka needs little of the CPU for them
 READY_SECONDS = 300.0  # a few on a quiet machine
 _ROUTES = """
 version = "bench"
