@@ -1,8 +1,8 @@
 """What routing is worth, through the whole running pipeline: `python -m bench.routing_proof QUESTIONS.jsonl`.
 
-Two synthetic models answer right or wrong as the file of labelled questions says. Whole subjects are held back from the
-scorer's training; half of their questions are the traffic that `route apply` calibrates on, the other half is asked in
-each of five ways. What comes out is counted from the answers and the ledger alone.
+Two synthetic models answer right or wrong as the file of labelled questions says. Subjects are dealt into folds, each
+held back from the training of a scorer of its own; half of its questions are the traffic that `route apply` calibrates
+on, the other half is asked in each of five ways. What comes out is counted from the answers and the ledger alone.
 """
 
 import argparse
@@ -20,15 +20,15 @@ import clickhouse_connect
 import httpx
 import orjson
 
-from bench.kafka_load import now_ms
 from bench.results import RESULTS, publish
 from bench.routing_picture import Spot, picture
 from bench.running_stack import benchmark_stack
+from contracts.clock import now_ms
 from contracts.settings import Settings
 from millrace.keys import create_key
 from millrace.routing.apgr import Point, at_share
 from millrace.routing.dataset import Dataset, Labelled, folds
-from millrace.routing.evaluation import evaluate
+from millrace.routing.evaluation import Evaluation, evaluate
 from millrace.routing.policy_topic import Span, make_policy, publish_policy
 from millrace.routing.training import train, unseen_needs
 from millrace.stack_file import StackFile
@@ -36,14 +36,14 @@ from streams.scoring.learned import LearnedScorer, dump
 
 SEED = 1
 FOLDS = 8
-HELD_BACK = 2  # of these
 AT_ONCE = 32
 TOKENS = 20  # of each answer
 _READ_SECONDS = 2.0  # each process reads a policy within milliseconds
 RESAMPLES = 500
 WAYS = ("always-small", "always-large", "random-half", "auto", "auto-cascade")
 _NAMED = {"always-small": "small", "always-large": "large"}
-_ZERO = "step_us = 0\nprefill_us_per_token = 0\ndecode_us_per_sequence = 0"
+_KV_TOKENS = 40_000  # too few to keep the prompts from one way of asking to the next, which would make that one cheaper
+_ZERO = f"step_us = 0\nprefill_us_per_token = 0\ndecode_us_per_sequence = 0\nkv_tokens = {_KV_TOKENS}"
 _POLICY = """
 version = "proof"
 [models.small]
@@ -78,7 +78,7 @@ name = "complex"
 model = "large"
 """
 _BILLS = """
-SELECT feature, countIf(model = 'large' AND kind = 'usage'), sum(cost_nano), sum(unbilled_nano), countIf(kind = 'usage')
+SELECT feature, countIf(model = 'large' AND kind = 'usage'), sum(cost_nano), sum(unbilled_nano)
 FROM usage WHERE startsWith(idempotency_key, {run:String}) GROUP BY feature
 """
 
@@ -91,36 +91,40 @@ class Bill(NamedTuple):
     unbilled: int
 
 
-class Split(NamedTuple):
-    trained_on: list[Labelled]
+class Fold(NamedTuple):
+    scorer: LearnedScorer  # that has seen none of its subjects
     calibrated_on: list[Labelled]
     measured_on: list[Labelled]
+    found: Evaluation  # what `route eval` promises of those
+
+    @classmethod
+    def of(cls, subjects: set[str], data: Dataset, most: int | None) -> Self:
+        """Halves by the questions' hashes."""
+        trained_on = [row for row in data.rows if row.subject not in subjects]
+        scorer = train(Dataset(trained_on, data.sha256), unseen_needs(trained_on, SEED), SEED)
+        unique = {row.prompt: row for row in data.rows if row.subject in subjects}.values()
+        held = sorted(unique, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
+        calibrated_on, measured_on = held[0::2][:most], held[1::2][:most]
+        needs = [1 - scorer.score(row.prompt).small_suffices for row in measured_on]
+        return cls(scorer, calibrated_on, measured_on, evaluate(measured_on, needs))
 
 
-def split(data: Dataset, most: int | None) -> Split:
-    """By subjects, then by the question's hash."""
-    kept = set[str]().union(*folds(data.rows, FOLDS, SEED)[:HELD_BACK])
-    unique = {row.prompt: row for row in data.rows if row.subject in kept}.values()
-    held = sorted(unique, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
-    halves = held[0::2], held[1::2]
-    return Split([row for row in data.rows if row.subject not in kept], *(half[:most] for half in halves))
+class Outcome(NamedTuple):
+    """Of one way of asking a fold."""
+
+    right: list[bool]
+    bill: Bill
 
 
 async def measure(file: Path, data: Dataset, most: int | None) -> None:
-    parts = split(data, most)
-    scorer = train(Dataset(parts.trained_on, data.sha256), unseen_needs(parts.trained_on, SEED), SEED)
+    parts = [Fold.of(subjects, data, most) for subjects in folds(data.rows, FOLDS, SEED)]
     with tempfile.TemporaryDirectory(prefix="millrace-proof-") as name:
         toml = _POLICY.format(zero=_ZERO, file=file)
         routes = _written(Path(name, "routes.toml"), toml)
         async with benchmark_stack(routes_file=str(routes), requests_per_minute="100000000") as stack:
-            run, began = await Run.of(stack), now_ms()
-            await run.ask_all("calibration", parts.calibrated_on)
-            await run.settled(len(parts.calibrated_on))
-            await _apply(run.settings, toml, scorer, began)
-            right = {way: await run.ask_all(way, parts.measured_on) for way in WAYS}
-            await run.settled(len(parts.calibrated_on) + len(WAYS) * len(parts.measured_on))
-            bills = run.bills()
-    report(parts, scorer, right, bills)
+            run = await Run.of(stack)
+            outcomes = [await run.play(number, fold, toml) for number, fold in enumerate(parts)]
+    report(parts, outcomes)
 
 
 def _written(path: Path, text: str) -> Path:
@@ -134,7 +138,7 @@ class Run:
         self.settings = settings
         self._http = http
         self._ledger = clickhouse_connect.get_client(dsn=stack.query_url, database="millrace")
-        self._name = uuid4().hex[:8]
+        self._name = self._prefix = uuid4().hex[:8]
 
     @classmethod
     async def of(cls, stack: StackFile) -> Self:
@@ -147,6 +151,17 @@ class Run:
             while (await http.get("/v1/models")).status_code != httpx.codes.OK:  # noqa: ASYNC110 - it reads keys
                 await asyncio.sleep(0.1)
         return cls(stack, settings, http)
+
+    async def play(self, number: int, fold: Fold, toml: str) -> dict[str, Outcome]:
+        """By way of asking. `toml` is the policy, without its scorer and threshold."""
+        self._prefix, began = f"{self._name}-{number}-", now_ms()
+        await self.ask_all("calibration", fold.calibrated_on)
+        await self._settled(len(fold.calibrated_on))
+        await _apply(self.settings, toml, fold.scorer, began)
+        right = {way: await self.ask_all(way, fold.measured_on) for way in WAYS}
+        await self._settled(len(fold.calibrated_on) + len(WAYS) * len(fold.measured_on))
+        bills = {row[0]: Bill(*row[1:]) for row in self._ledger.query(_BILLS, parameters=self._run).result_rows}
+        return {way: Outcome(right[way], bills[way]) for way in WAYS}
 
     async def ask_all(self, way: str, rows: Sequence[Labelled]) -> list[bool]:
         """Whether each was answered right."""
@@ -161,24 +176,23 @@ class Run:
     async def _ask(self, way: str, number: int, row: Labelled) -> bool:
         message = {"role": "user", "content": row.prompt}
         body = {"model": _NAMED.get(way, "auto"), "messages": [message], "max_tokens": TOKENS}
-        headers = {"Millrace-Feature": way, "Idempotency-Key": f"{self._name}-{way}-{number}"}
+        headers = {"Millrace-Feature": way, "Idempotency-Key": f"{self._prefix}{way}-{number}"}
         answer = await self._http.post("/v1/chat/completions", json=body, headers=headers)
         answer.raise_for_status()
         word: str = answer.json()["choices"][0]["message"]["content"].split()[1]
         assert word in ("right", "wrong"), "the file has every question that is asked"
         return word == "right"
 
-    async def settled(self, requests: int) -> None:
+    async def _settled(self, requests: int) -> None:
         """Returns when the ledger has them."""
         asked = "SELECT count() FROM usage WHERE kind = 'usage' AND startsWith(idempotency_key, {run:String})"
-        run = {"run": self._name}
         async with asyncio.timeout(300):
-            while self._ledger.query(asked, parameters=run).result_rows[0][0] < requests:  # noqa: ASYNC110
+            while self._ledger.query(asked, parameters=self._run).result_rows[0][0] < requests:  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
 
-    def bills(self) -> dict[str, Bill]:
-        rows = self._ledger.query(_BILLS, parameters={"run": self._name}).result_rows
-        return {row[0]: Bill(*row[1:4]) for row in rows}
+    @property
+    def _run(self) -> dict[str, str]:
+        return {"run": self._prefix}
 
 
 async def _apply(settings: Settings, toml: str, scorer: LearnedScorer, since: int) -> None:
@@ -190,35 +204,59 @@ async def _apply(settings: Settings, toml: str, scorer: LearnedScorer, since: in
     await asyncio.sleep(_READ_SECONDS)
 
 
-def report(parts: Split, scorer: LearnedScorer, right: dict[str, list[bool]], bills: dict[str, Bill]) -> None:
-    rows = parts.measured_on
-    found = evaluate(rows, [1 - scorer.score(row.prompt).small_suffices for row in rows])
-    small, large = right["always-small"], right["always-large"]
-    dearest = bills["always-large"].billed
+def report(parts: list[Fold], outcomes: list[dict[str, Outcome]]) -> None:
+    small, large = (_right(outcomes, f"always-{model}") for model in ("small", "large"))
+    dearest = sum(one["always-large"].bill.billed for one in outcomes)
     lines: list[dict[str, Any]] = []
     for way in WAYS:
-        bill, share = bills[way], bills[way].large / len(rows)
-        promised = at_share(found.points, share)
-        computed = bill.billed + bill.unbilled
+        right, bills = _right(outcomes, way), [one[way].bill for one in outcomes]
+        billed = sum(bill.billed for bill in bills)
+        computed = billed + sum(bill.unbilled for bill in bills)
         lines.append(
             {
                 "way": way,
-                "right": sum(right[way]) / len(rows),
-                "large": share,
-                "cost": bill.billed / dearest,
+                "right": sum(right) / len(right),
+                "large": sum(bill.large for bill in bills) / len(right),
+                "cost": billed / dearest,
                 "computed": computed / dearest,
-                "recovered": _recovered(small, large, right[way]),
-                "±": _error(small, large, right[way]),
-                "eval promised": promised.recovered,
-                "µ$ per right answer": bill.billed / sum(right[way]) / 1000,
-                "µ$ with unbilled": computed / sum(right[way]) / 1000,
+                "recovered": _recovered(small, large, right),
+                "±": _error(small, large, right),
+                "eval promised": _promised(parts, bills),
+                "µ$ per right answer": billed / sum(right) / 1000,
+                "µ$ with unbilled": computed / sum(right) / 1000,
             }
         )
-    title = f"{len(rows):,} questions of held-back subjects, {len(parts.calibrated_on):,} others to calibrate on"
-    publish("routing_proof", title, lines)
-    curve = [Point(*point) for point in found.points]
+    asked = sum(len(fold.calibrated_on) for fold in parts)
+    publish("routing_proof", f"{len(small):,} questions of unseen subjects, {asked:,} others to calibrate on", lines)
     spots = [Spot(line["way"], line["computed"], line["right"]) for line in lines]
-    (RESULTS / "routing-proof.svg").write_text(picture(curve, spots))
+    (RESULTS / "routing-proof.svg").write_text(picture(_curve(parts), spots))
+
+
+def _right(outcomes: list[dict[str, Outcome]], way: str) -> list[bool]:
+    return [right for one in outcomes for right in one[way].right]
+
+
+def _promised(parts: list[Fold], bills: list[Bill]) -> float:
+    """Recovered, at the share of large calls that there was in each fold."""
+    gaps = [len(fold.measured_on) * (fold.found.strong - fold.found.weak) for fold in parts]
+    found = [
+        at_share([Point(*point) for point in fold.found.points], bill.large / len(fold.measured_on)).recovered
+        for fold, bill in zip(parts, bills, strict=True)
+    ]
+    return _mean(gaps, found)
+
+
+def _curve(parts: list[Fold]) -> list[Point]:
+    """Of all folds, each at the same share of large calls."""
+    sizes, curves = [len(fold.measured_on) for fold in parts], [fold.found.points for fold in parts]
+    return [
+        Point(points[0].strong_share, *(_mean(sizes, [point[at] for point in points]) for at in (1, 2)))
+        for points in zip(*curves, strict=True)
+    ]
+
+
+def _mean(weights: Sequence[float], values: Sequence[float]) -> float:
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
 def _recovered(small: Sequence[bool], large: Sequence[bool], way: Sequence[bool]) -> float:
@@ -239,6 +277,6 @@ def _error(small: Sequence[bool], large: Sequence[bool], way: Sequence[bool]) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("questions", type=Path, help="JSON lines: domain, prompt, weak_correct, strong_correct")
-    parser.add_argument("--most", type=int, help="of the questions of each half")
+    parser.add_argument("--most", type=int, help="of the questions of each half of a fold")
     given = parser.parse_args()
     asyncio.run(measure(given.questions.resolve(), Dataset.read(given.questions), given.most))
