@@ -45,10 +45,10 @@ class BadLedger:
         self._opened = True
         plain = client.command
 
-        def command(sql: str, *args: Any, **options: Any) -> Any:
-            answer = plain(sql, *args, **options)
-            if self._switches.get(FORGET) and sql.lstrip().startswith("INSERT INTO"):
-                self._switches.note(FORGOTTEN, int(args[0]["count"]))
+        def command(sql: str, parameters: Any = None, **options: Any) -> Any:
+            answer = plain(sql, parameters, **options)
+            if self._switches.get(FORGET) and "count" in (parameters or ()):  # the step into `usage`, not the stage
+                self._switches.note(FORGOTTEN, int(parameters["count"]))
                 raise OperationalError(LOST_ANSWER)
             return answer
 
