@@ -146,5 +146,12 @@ def largest(catalogue: Catalogue) -> str:
 
 
 def thresholds(catalogue: Catalogue) -> dict[str, float]:
-    """Up to which score a rule takes a request, by its name; rules that take any are left out."""
-    return {rule.name: rule.max_complexity for rule in catalogue.rules if rule.max_complexity < 1}
+    """Up to which score a rule takes a request, by its name; rules that take any are left out. Where that depends on
+    what a request costs more beyond the rule, the threshold is for one that costs the rule's reference more."""
+    bounded = (rule for rule in catalogue.rules if rule.max_complexity < 1 or rule.reference_nano is not None)
+    return {rule.name: rule.max_complexity for rule in bounded}
+
+
+def references(catalogue: Catalogue) -> dict[str, int]:
+    """What those thresholds are for, nano-dollars, by rule; rules that have one threshold for all are left out."""
+    return {rule.name: rule.reference_nano for rule in catalogue.rules if rule.reference_nano is not None}

@@ -94,6 +94,13 @@ class Rule(_Strict):
     spend_target: float | None = Field(
         None, gt=0, lt=1, description="of always-best: `route apply` sets max_complexity by recent traffic to meet it"
     )
+    reference_nano: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,  # so that policies without it keep their router_version
+        description="max_complexity is for a request that costs so many nano-dollars more beyond this rule; it grows "
+        "with that cost. `route apply` sets it with a spend_target",
+    )
     min_prompt_tokens: int | None = Field(None, ge=1)
     max_prompt_tokens: int | None = Field(None, ge=1)
     min_budget_used: float | None = Field(None, gt=0, le=1, description="only when this much of a budget is used up")
@@ -186,6 +193,8 @@ class Catalogue(_Strict):
         if rule.spend_target is not None and rule.max_complexity == 1:
             message = f"rule {rule.name!r} has a spend_target: it needs a max_complexity too, until it is calibrated"
             yield Misplaced(message, (*place, "spend_target"))
+        if rule.reference_nano is not None and rule.spend_target is None:
+            yield Misplaced(f"rule {rule.name!r} has a reference_nano, but no spend_target", (*place, "reference_nano"))
         if rule.min_prompt_tokens and rule.max_prompt_tokens and rule.min_prompt_tokens > rule.max_prompt_tokens:
             yield Misplaced(f"no prompt can fit rule {rule.name!r}", (*place, "min_prompt_tokens"))
         if rule.cascade:

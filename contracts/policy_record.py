@@ -20,7 +20,12 @@ class Calibration(BaseModel):
 
     rule: str
     spend_target: float
-    max_complexity: float = Field(ge=0, le=1, description="used in place of the file's")
+    max_complexity: float = Field(
+        ge=0, description="used in place of the file's; above 1 where only cheap ones exceed it"
+    )
+    reference_nano: int | None = Field(
+        None, ge=1, description="what a request costs more beyond the rule, on average; none: the same bound for all"
+    )
     spend: float = Field(description="of always-best, on those requests")
     requests: int
     since: int
@@ -52,11 +57,14 @@ class PolicyRecord(BaseModel):
         catalogue = parse_toml(self.toml, "the applied policy", Catalogue)
         if self.calibration is None:
             return catalogue
-        return with_threshold(catalogue, self.calibration.rule, self.calibration.max_complexity)
+        measured = self.calibration
+        return with_threshold(catalogue, measured.rule, measured.max_complexity, measured.reference_nano)
 
 
-def with_threshold(catalogue: Catalogue, rule: str, max_complexity: float) -> Catalogue:
-    """The same policy but for one rule's threshold."""
-    update = {"max_complexity": max_complexity}
+def with_threshold(
+    catalogue: Catalogue, rule: str, max_complexity: float, reference_nano: int | None = None
+) -> Catalogue:
+    """The same policy but for one rule's threshold; without a reference it is the same for every request."""
+    update = {"max_complexity": max_complexity, "reference_nano": reference_nano}
     rules = [one.model_copy(update=update) if one.name == rule else one for one in catalogue.rules]
     return catalogue.model_copy(update={"rules": rules})

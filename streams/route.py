@@ -72,6 +72,12 @@ class Router:
         chosen = self._chosen(request, body, at, now)
         return chosen if isinstance(chosen, Refusal) else _at_hand(chosen, request, at, now)
 
+    def extra_cost(self, rule: Rule, request: Admitted, body: bytes, at: int) -> int | None:
+        """Nano-dollars, estimated: what the request costs more if that rule leaves it to those after it. None where it
+        can't be that rule's, or no other's. Raises InvalidRequest."""
+        place = self.catalogue.rules.index(rule)
+        return self._extra(place, self._case(request, parse_object(body), at, CALM))
+
     def _chosen(self, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | Refusal:
         wanted = self._wanted(request, body, at, now.calm())
         if isinstance(wanted, Refusal):
@@ -85,16 +91,19 @@ class Router:
         return _too_late(wanted.model, request, at, now) or wanted
 
     def _wanted(self, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | Refusal:
-        estimate = Estimate(self.catalogue, self._prices, request, at)
         if request.requested_model not in AUTOMATIC:
-            return self._named(request, estimate)
+            return self._named(request, Estimate(self.catalogue, self._prices, request, at))
         try:
             fields = parse_object(body)
-            score = self.scorer.score(fields, request.prompt_estimate, 0).score
+            case = self._case(request, fields, at, now)
         except InvalidRequest as error:
             return Refusal(error.status, error.code or "", error.message, error.param or "")
-        case = Case(request, score, needs(fields), self._split_key(request, fields), estimate, at, now)
         return self._automatic(case, fields)
+
+    def _case(self, request: Admitted, fields: dict[str, Any], at: int, now: Conditions) -> Case:
+        score = self.scorer.score(fields, request.prompt_estimate, 0).score
+        estimate = Estimate(self.catalogue, self._prices, request, at)
+        return Case(request, score, needs(fields), self._split_key(request, fields), estimate, at, now)
 
     def _stand_in(self, wanted: Route, request: Admitted, body: bytes, at: int, now: Conditions) -> Route | None:
         """Who takes it in the place of that model, if anybody can now."""
@@ -147,11 +156,19 @@ class Router:
         choice = self._by_rules(case)
         return self._stay(case, fields, choice) if choice and self.catalogue.sticky else choice
 
-    def _by_rules(self, case: Case) -> _Choice | None:
-        for rule in self.catalogue.rules:
-            if case.fits(rule) and (model := self._target(rule, case)):
+    def _by_rules(self, case: Case, start: int = 0) -> _Choice | None:
+        """By the first that fits, from that place on."""
+        for place, rule in enumerate(self.catalogue.rules[start:], start):
+            extra = None if rule.reference_nano is None else self._extra(place, case)
+            if case.fits(rule, extra) and (model := self._target(rule, case)):
                 return _Choice(model, rule.name)
         return None
+
+    def _extra(self, place: int, case: Case) -> int | None:
+        """Nano-dollars that it costs more beyond that rule; None where one of the two sides has no model for it."""
+        rule = self.catalogue.rules[place]
+        within, beyond = self._target(rule, case), self._by_rules(case, place + 1)
+        return case.estimate.cost(beyond.model) - case.estimate.cost(within) if within and beyond else None
 
     def _target(self, rule: Rule, case: Case) -> str | None:
         able = [model for model in self.catalogue.targets(rule) if case.can(model, self.catalogue)]

@@ -15,6 +15,7 @@ from millrace.commands.route_policy import span_of
 if TYPE_CHECKING:
     from millrace.routing.dataset import Dataset, Labelled
     from millrace.routing.evaluation import Evaluation
+    from millrace.routing.worth import Worth
 
 app = typer.Typer(no_args_is_help=True, help="The policy that routes `auto`, and its scorer: trained, measured, asked.")
 for command in (route_policy.apply, route_policy.show, route_policy.calibrate, route_policy.reset, route_policy.replay):
@@ -41,12 +42,14 @@ def evaluate(
 ) -> None:
     """Show the cost/quality curve and APGR of the scorer on labelled questions."""
     from millrace.routing.dataset import Dataset
-    from millrace.routing.training import unseen_needs
+    from millrace.routing.training import complexities, unseen_needs
 
     rows = Dataset.read(file).rows
-    needs = unseen_needs(rows, seed) if unseen else _needs(rows, scorer)
+    needs = complexities(unseen_needs(rows, seed), rows) if unseen else _needs(rows, scorer)
     kept = [n for n, row in enumerate(rows) if not subject or row.subject in subject]
-    _show([rows[n] for n in kept], [needs[n] for n in kept], format_, svg, png)
+    rows, needs = [rows[n] for n in kept], [needs[n] for n in kept]
+    found = _evaluate(rows, needs)
+    _show(found._replace(worth=_worth(rows, needs)), format_, svg, png)
 
 
 @app.command()
@@ -80,7 +83,7 @@ def train(
     assert data is not None, "one of them was given"
     needs = unseen_needs(data.rows, seed)
     output.write_bytes(dump(train(data, needs, seed)))
-    _show(data.rows, needs, format_)
+    _show(_evaluate(data.rows, needs), format_)
 
 
 @app.command()
@@ -167,18 +170,28 @@ def _needs(rows: Sequence["Labelled"], path: Path | None) -> list[float]:
     return [1 - scorer.score(row.prompt).small_suffices for row in rows]
 
 
-def _show(
-    rows: Sequence["Labelled"],
-    needs: Sequence[float],
-    format_: str,
-    svg: Path | None = None,
-    png: Path | None = None,
-) -> None:
+def _worth(rows: Sequence["Labelled"], needs: Sequence[float]) -> "Sequence[Worth]":
+    """At today's prices of the least and the best model."""
+    from contracts.catalogue import load_catalogue
+    from contracts.clock import now_ms
+    from contracts.prices import load_prices
+    from contracts.settings import Settings
+    from millrace.load_settings import load
+    from millrace.routing.from_feedback import by_standing
+    from millrace.routing.worth import worth
+
+    settings, at = load(Settings), now_ms()
+    catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
+    models = by_standing(catalogue, prices, at)
+    weak, strong = (prices.find(model, catalogue.models[model].version, at) for model in (models[0], models[-1]))
+    return worth(rows, needs, weak, strong) if weak and strong else ()
+
+
+def _show(found: "Evaluation", format_: str, svg: Path | None = None, png: Path | None = None) -> None:
     from rich.console import Console
 
     from millrace.routing.view import show_evaluation
 
-    found = _evaluate(rows, needs)
     if svg:
         from millrace.routing.plot import svg as draw
 

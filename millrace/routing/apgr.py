@@ -15,20 +15,24 @@ class Point(NamedTuple):
     recovered: float  # PGR
 
 
-def curve(needs: Sequence[float], gains: Sequence[int], weak: float) -> list[Point]:
+def curve(
+    needs: Sequence[float], gains: Sequence[int], weak: float, extras: Sequence[int] | None = None
+) -> list[Point]:
     """Highest need first to the strong model; questions of equal need go together. `weak`: the weak model's quality.
 
+    With `extras`, what each costs more on the strong model, the shares are of that cost instead of the calls.
     Raises ValueError when the strong model is no better overall: there is no gap to recover.
     """
     total = sum(gains)
     if total <= 0:
         raise ValueError("The strong model is no better than the weak one on these questions.")
-    ranked = sorted(zip(needs, gains, strict=True), key=lambda pair: -pair[0])
+    counts = extras or [1] * len(gains)
+    ranked = sorted(zip(needs, gains, counts, strict=True), key=lambda row: -row[0])
     points, asked, gained = [Point(0.0, weak, 0.0)], 0, 0
-    for _, equal in groupby(ranked, key=lambda pair: pair[0]):
-        for _, gain in equal:
-            asked, gained = asked + 1, gained + gain
-        points.append(Point(asked / len(gains), weak + gained / len(gains), gained / total))
+    for _, equal in groupby(ranked, key=lambda row: row[0]):
+        for _, gain, count in equal:
+            asked, gained = asked + count, gained + gain
+        points.append(Point(asked / sum(counts), weak + gained / len(gains), gained / total))
     return points
 
 

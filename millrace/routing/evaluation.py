@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from millrace.routing.apgr import Point, apgr, at_share, curve
 from millrace.routing.dataset import Labelled
+from millrace.routing.worth import Worth
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -25,6 +26,7 @@ class Evaluation(NamedTuple):
     apgr: float
     points: list[Point]  # at SHARES
     subjects: list[SubjectLine]
+    worth: Sequence[Worth] = ()  # at some spends, where prices are known
 
     def document(self) -> dict[str, object]:
         """For JSON."""
@@ -32,6 +34,7 @@ class Evaluation(NamedTuple):
             **self._asdict(),
             "points": [point._asdict() for point in self.points],
             "subjects": [line._asdict() for line in self.subjects],
+            "worth": [line._asdict() for line in self.worth],
         }
 
 

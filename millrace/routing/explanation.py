@@ -22,6 +22,14 @@ class Asked(NamedTuple):
     at: int
 
 
+class OwnThreshold(NamedTuple):
+    """Of one request, at a rule whose threshold grows with what a request costs more beyond it."""
+
+    rule: str
+    max_complexity: float
+    extra_nano: int
+
+
 class Explanation(NamedTuple):
     policy: str
     scorer: str
@@ -36,10 +44,12 @@ class Explanation(NamedTuple):
     waits_ms: dict[str, int | None]  # by model, before its turn comes; None: nobody can tell
     escalates_to: str  # the model that answers where the chosen one's answer doesn't stand
     shadow: str  # the model that runs too, once it is answered: by the share that its key is drawn for
+    own: OwnThreshold | None  # None: no rule has a threshold of this request's own
 
     def document(self) -> dict[str, object]:
         """For JSON."""
-        return {**self._asdict(), "rules": [rule.model_dump(exclude_none=True) for rule in self.rules]}
+        rules = [rule.model_dump(exclude_none=True) for rule in self.rules]
+        return {**self._asdict(), "rules": rules, "own": self.own._asdict() if self.own else None}
 
 
 def as_asked(prompt: str, at: int, max_tokens: int | None) -> Asked:
@@ -62,9 +72,16 @@ def explain(asked: Asked, router: Router, prices: PriceTable, now: Conditions = 
     waits = {model: _wait_ms(model, now) for model in catalogue.models}
     fallback = (route.fallback_from, route.fallback_reason)
     second = (read_cascade(route.cascade).model if route.cascade else "", route.shadow)
-    return Explanation(
-        router.version, router.scorer.name, scored.score, scored.features, *choice, costs, *fallback, waits, *second
-    )
+    score = (router.version, router.scorer.name, scored.score, scored.features)
+    return Explanation(*score, *choice, costs, *fallback, waits, *second, _own(asked, router))
+
+
+def _own(asked: Asked, router: Router) -> OwnThreshold | None:
+    rule = next((rule for rule in router.catalogue.rules if rule.reference_nano is not None), None)
+    extra = router.extra_cost(rule, *asked) if rule else None
+    if rule is None or rule.reference_nano is None or extra is None:
+        return None
+    return OwnThreshold(rule.name, rule.max_complexity * max(0, extra) / rule.reference_nano, extra)
 
 
 def _wait_ms(model: str, now: Conditions) -> int | None:

@@ -70,13 +70,18 @@ def label(body: bytes, by_best: bool, judgement: Judgement) -> Labelled | None:
 
 def best_model(catalogue: Catalogue, prices: PriceTable, at: int) -> str:
     """The one of the highest quality; among equals the dearest answer."""
+    return by_standing(catalogue, prices, at)[-1]
+
+
+def by_standing(catalogue: Catalogue, prices: PriceTable, at: int) -> list[str]:
+    """The models, the best one last."""
 
     def standing(model: str) -> tuple[int, int]:
         spec = catalogue.models[model]
         price = prices.find(model, spec.version, at)
         return spec.quality, price.output if price else 0
 
-    return max(catalogue.models, key=standing)
+    return sorted(catalogue.models, key=standing)
 
 
 def joined(rows: list[Labelled], file: Dataset | None) -> Dataset:

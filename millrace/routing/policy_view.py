@@ -30,8 +30,9 @@ def show_policy(version: str, catalogue: Catalogue, calibration: Calibration | N
         if spec.fallback:
             console.print(f"{name} falls back to {', then '.join(spec.fallback)}", highlight=False)
     if calibration:
+        bound = f"complexity ≤ {calibration.max_complexity:g}{_reference(calibration.reference_nano)}"
         console.print(
-            f"{calibration.rule}: complexity ≤ {calibration.max_complexity:g} spends {calibration.spend:.1%} of "
+            f"{calibration.rule}: {bound} spends {calibration.spend:.1%} of "
             f"always-best, on {calibration.requests:,} requests (target {calibration.spend_target:.0%})",
             highlight=False,
         )
@@ -72,10 +73,11 @@ def describe_target(catalogue: Catalogue, rule: Rule) -> str:
 def describe_bounds(rule: Rule) -> list[str]:
     """When a rule fits; empty for always."""
     given = {name: getattr(rule, name) for name in _BOUNDS}
-    if rule.max_complexity == 1:
+    if rule.max_complexity == 1 and rule.reference_nano is None:
         del given["max_complexity"]
     texts = {name: ", ".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    return [_BOUNDS[name].format(value) for name, value in texts.items() if value is not None]
+    bounds = [_BOUNDS[name].format(value) for name, value in texts.items() if value is not None]
+    return [bounds[0] + _reference(rule.reference_nano), *bounds[1:]] if rule.reference_nano else bounds
 
 
 def describe_others(rule: Rule) -> list[str]:
@@ -86,6 +88,11 @@ def describe_others(rule: Rule) -> list[str]:
     if rule.shadow:
         others.append(f"{rule.shadow.share:.3g} shadowed by {rule.shadow.model}")
     return others
+
+
+def _reference(nano: int | None) -> str:
+    """What a threshold is for, when it grows with what a request costs more on the better model."""
+    return "" if nano is None else f" at {nano / 1e9:.9f} dollars extra"
 
 
 def _dollars(nano: int) -> str:

@@ -1,8 +1,14 @@
-"""The threshold that meets a spend target: as much as the target allows goes to the better model."""
+"""The threshold that meets a spend target: as much as the target allows goes to the better model.
+
+What goes there first has the highest complexity for its price: for what it costs more there, as it is estimated before
+it runs. So a dollar more buys the most; long prompts look complex, and cost the most.
+"""
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import NamedTuple
+from math import isfinite
+from statistics import mean
+from typing import NamedTuple, Self
 
 from contracts.catalogue import AUTO, AUTO_BEST, Catalogue, Rule
 from contracts.errors import ConfigError
@@ -11,6 +17,7 @@ from contracts.prices import PriceTable
 from millrace.routing.hindsight import Alternative
 from millrace.routing.traffic import Past
 from streams.complexity import Scorer
+from streams.policy.case import relative
 from streams.route import Refusal, Router
 
 LEAST_REQUESTS = 50
@@ -23,6 +30,11 @@ class Sample(NamedTuple):
     within: int  # when the rule's threshold lets it pass
     beyond: int  # when it doesn't
     best: int
+    extra: int | None = None  # estimated, see Router.extra_cost; None where the threshold decides nothing
+
+    def for_its_price(self, reference: int | None) -> Self:
+        """With the complexity that a threshold at this reference is compared with."""
+        return self._replace(complexity=relative(self.complexity, self.extra, reference))
 
 
 class Threshold(NamedTuple):
@@ -32,15 +44,21 @@ class Threshold(NamedTuple):
 
 def find_threshold(samples: Iterable[Sample], target: float) -> Threshold | None:
     """The lowest one under which no more than that share of always-best is spent; None: there is none."""
-    ranked = sorted(samples)
+    ranked = sorted(samples, key=lambda sample: sample.complexity)
     cost, best = sum(sample.beyond for sample in ranked), sum(sample.best for sample in ranked)
     if cost <= target * best:
         return Threshold(0.0, cost / max(1, best))
     for complexity, equal in groupby(ranked, key=lambda sample: sample.complexity):
         cost += sum(sample.within - sample.beyond for sample in equal)
-        if cost <= target * best:
+        if isfinite(complexity) and cost <= target * best:
             return Threshold(complexity, cost / max(1, best))
     return None
+
+
+def reference_of(samples: Iterable[Sample]) -> int | None:
+    """The mean of what they cost more beyond the rule, nano-dollars; None when none of them does."""
+    extras = [sample.extra for sample in samples if sample.extra is not None and sample.extra > 0]
+    return max(1, round(mean(extras))) if extras else None
 
 
 def target_rule(catalogue: Catalogue) -> Rule | None:
@@ -52,6 +70,7 @@ class Calibrator:
 
     def __init__(self, catalogue: Catalogue, rule: Rule, prices: PriceTable, scorer: Scorer) -> None:
         self._rule = rule
+        self._router = Router(catalogue, prices, scorer)
         self._within, self._beyond = (
             Alternative(Router(with_threshold(catalogue, rule.name, bound), prices, scorer), prices)
             for bound in (1.0, 0.0)
@@ -66,7 +85,9 @@ class Calibrator:
         if isinstance(within, Refusal) or isinstance(beyond, Refusal):
             return
         costs = (self._within.cost(past, within), self._beyond.cost(past, beyond))
-        self._samples.append(Sample(within.complexity, *costs, self._within.instead(past, AUTO_BEST)))
+        decides = within.model != beyond.model
+        extra = self._router.extra_cost(self._rule, past.request, past.body, past.at) if decides else None
+        self._samples.append(Sample(within.complexity, *costs, self._within.instead(past, AUTO_BEST), extra))
 
     def calibrate(self, since: int, until: int) -> Calibration:
         """Of requests of that time (UTC ms). Raises ConfigError when there were too few, or none meets the target."""
@@ -77,7 +98,8 @@ class Calibrator:
                 f"Rule {self._rule.name!r} has a spend_target, and {count} requests for `auto` ended in that time; it "
                 f"takes {LEAST_REQUESTS} to calibrate it. Widen --since, or apply it --uncalibrated."
             )
-        found = find_threshold(self._samples, target)
+        reference = reference_of(self._samples)
+        found = find_threshold((sample.for_its_price(reference) for sample in self._samples), target)
         if found is None:
             least = sum(sample.within for sample in self._samples) / max(
                 1, sum(sample.best for sample in self._samples)
@@ -87,5 +109,11 @@ class Calibrator:
                 f"everything pass, {least:.0%} of always-best is spent."
             )
         return Calibration(
-            rule=self._rule.name, spend_target=target, **found._asdict(), requests=count, since=since, until=until
+            rule=self._rule.name,
+            spend_target=target,
+            **found._asdict(),
+            reference_nano=reference,
+            requests=count,
+            since=since,
+            until=until,
         )

@@ -19,6 +19,7 @@ from streams.scoring.learned import (
     Measure,
     Provenance,
     Term,
+    probability,
     standard,
     weigh_measures,
     weigh_terms,
@@ -96,6 +97,12 @@ def unseen_needs(rows: list[Labelled], seed: int, recipe: Recipe = Recipe(), cou
             if question.row.subject in left_out:
                 needs[n] = parts.need(question)
     return needs
+
+
+def complexities(needs: Sequence[float], rows: Sequence[Labelled]) -> list[float]:
+    """The same order on the scale that a scorer has: how likely the strong model alone is right."""
+    slope, bias = fit_logistic(needs, [row.gain > 0 for row in rows])
+    return [probability(slope * need + bias) for need in needs]
 
 
 def read(row: Labelled) -> Read:

@@ -23,6 +23,18 @@ def show_evaluation(found: Evaluation, console: Console) -> None:
         bar = "█" * round(_BAR * max(0.0, min(1.0, point.recovered)))
         curve.add_row(f"{point.strong_share:.0%}", f"{point.quality:.1%}", f"{point.recovered:.1%}", bar)
     console.print(curve)
+    if found.worth:
+        spends = _table(
+            "Gap recovered at a spend",
+            "tokens an answer",
+            "of always-large",
+            "random",
+            "by complexity",
+            "… for its price",
+        )
+        for at in found.worth:
+            spends.add_row(f"{at.answer_tokens}", *(f"{share:.1%}" for share in at[1:]))
+        console.print(spends)
     subjects = _table("By subject", "subject", "questions", "small", "large", "APGR", left=("subject",))
     for line in found.subjects:
         value = "" if line.apgr is None else f"{line.apgr:.3f}"
@@ -46,6 +58,9 @@ def show_explanation(found: Explanation, catalogue: Catalogue, console: Console,
         bounds = ", ".join(describe_bounds(rule)) or "always"
         others = "".join(f"; {said}" for said in describe_others(rule))
         console.print(f"  rule {rule.name}: {describe_target(catalogue, rule)}, {bounds}{others}")
+        if found.own and found.own.rule == rule.name:
+            own = f"complexity ≤ {found.own.max_complexity:.4g}, at {found.own.extra_nano / 1e9:.9f} dollars extra"
+            console.print(f"    for this request: {own}")
     unit = "log-odds" if found.scorer == "learned" else "points"
     console.print(_features(found.features, unit, most))
     prices = _table("Each choice", "model", "dollars, at most", "wait now, s", "then", left=("model", "then"))

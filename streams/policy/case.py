@@ -1,6 +1,7 @@
 """A request as the rules see it."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Literal, NamedTuple
 
 from contracts.catalogue import Ability, Catalogue, Rule
@@ -52,11 +53,12 @@ class Case(NamedTuple):
     at: int  # UTC ms
     now: Conditions
 
-    def fits(self, rule: Rule) -> bool:
-        """Within every bound of the rule; whether a model of it can serve is another question."""
+    def fits(self, rule: Rule, extra_nano: int | None) -> bool:
+        """Within every bound of the rule; whether a model of it can serve is another question. `extra_nano`: what the
+        request costs more beyond the rule, where its threshold goes by that."""
         tokens = self.request.prompt_estimate
         return (
-            self.complexity <= rule.max_complexity
+            relative(self.complexity, extra_nano, rule.reference_nano) <= rule.max_complexity
             and (rule.max_prompt_tokens is None or tokens <= rule.max_prompt_tokens)
             and (rule.min_prompt_tokens is None or tokens >= rule.min_prompt_tokens)
             and (rule.min_budget_used is None or self.now.budget_used >= rule.min_budget_used)
@@ -80,3 +82,15 @@ class Case(NamedTuple):
             and all(need in spec.abilities for need in self.needs)
             and self.now.away(model, self.request.deadline, self.at) is None
         )
+
+
+def relative(complexity: float, extra_nano: int | None, reference_nano: int | None) -> float:
+    """Complexity for its price: of a request that costs twice the reference more on the better model, half counts.
+
+    What costs nothing more there has no reason to stay. Without a reference complexity counts as it is.
+    """
+    if reference_nano is None or extra_nano is None:
+        return complexity
+    if extra_nano <= 0:
+        return inf if complexity else 0.0
+    return complexity * reference_nano / extra_nano

@@ -10,9 +10,10 @@ from analytics.clickhouse import Client
 from analytics.dashboard.sql_text import readable
 from analytics.ledger import Ledger
 from analytics.query_engine import Query, QueryEngine
-from analytics.routing_report import BINS, RoutingReport, largest, thresholds
+from analytics.routing_report import BINS, RoutingReport, largest, references, thresholds
 from contracts.catalogue import load_catalogue
 from contracts.errors import InvalidRequest
+from contracts.policy_record import with_threshold
 from contracts.prices import load_prices
 from contracts.settings import Settings
 from contracts.usage import UsageEvent, UsageKind
@@ -166,4 +167,6 @@ def test_a_large_model_without_a_price(demo: Demo) -> None:
 def test_the_policys_largest_model_and_thresholds() -> None:
     catalogue = load_catalogue()
     assert largest(catalogue) == "large"
-    assert thresholds(catalogue) == {"simple": 0.4}
+    assert (thresholds(catalogue), references(catalogue)) == ({"simple": 0.4}, {})
+    by_cost = with_threshold(catalogue, "simple", 1.25, 900)
+    assert (thresholds(by_cost), references(by_cost)) == ({"simple": 1.25}, {"simple": 900})

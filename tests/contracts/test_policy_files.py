@@ -150,6 +150,7 @@ split = { a = 9, "b.c" = 1 }
         ("split = {", 'model = "a"\nsplit = {', "line 16: rule 'two' needs either"),
         ('model = "a"', 'model = "gone"', "line 13: rule 'one' names"),
         ("max_complexity = 0.5", "spend_target = 0.3", "line 14: rule 'one' has a spend_target"),
+        ("max_complexity = 0.5", "reference_nano = 9", "line 14: rule 'one' has a reference_nano, but no spend_target"),
         ("[models.a]", '[models."auto:x"]\n[models.a]', "line 2: a model can't be named"),
         ("[classes.pool]", "[classes.a]", "line 6: 'a' is a model already"),
         ("= 0.5", "= = 0.5", "line 14"),

@@ -1,12 +1,15 @@
 """Looking back: what a policy would have cost, which threshold meets a target; policies in Kafka."""
 
 import asyncio
+from io import StringIO
+from math import isfinite
 from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from contracts.catalogue import Catalogue, load_catalogue, parse_toml
@@ -19,9 +22,11 @@ from contracts.topics import Topics
 from millrace.cli import app
 from millrace.routing.hindsight import Alternative, Hindsight
 from millrace.routing.policy_topic import Span, make_policy, publish_policy, read_policy
-from millrace.routing.threshold import Calibrator, Sample, find_threshold, target_rule
+from millrace.routing.policy_view import show_policy
+from millrace.routing.threshold import Calibrator, Sample, find_threshold, reference_of, target_rule
 from millrace.routing.traffic import Past, Spent, past_request, past_requests
 from streams.complexity import scorer
+from streams.policy.case import relative
 from streams.policy.running import RunningPolicy
 from streams.route import Router
 from tests.support.traffic import AT, EASY, HARD, admitted, run_through
@@ -82,6 +87,21 @@ def test_the_threshold_is_the_lowest_that_meets_the_target(samples: list[Sample]
         assert found.max_complexity == meeting[0]
 
 
+@given(SAMPLES, st.lists(st.none() | st.integers(-5, 1000), min_size=30, max_size=30), st.floats(0.01, 0.99))
+def test_at_the_threshold_for_its_price_the_sample_spends_what_the_target_allows(
+    samples: list[Sample], extras: list[int | None], target: float
+) -> None:
+    samples = [sample._replace(extra=extra) for sample, extra in zip(samples, extras, strict=False)]
+    reference = reference_of(samples)
+    found = find_threshold((sample.for_its_price(reference) for sample in samples), target)
+    if found and found.max_complexity:
+        bound = found.max_complexity
+        passing = [relative(sample.complexity, sample.extra, reference) <= bound for sample in samples]
+        spent = sum(s.within if passes else s.beyond for s, passes in zip(samples, passing, strict=True))
+        assert spent <= target * sum(sample.best for sample in samples)
+        assert isfinite(bound)
+
+
 def calibrator() -> Calibrator:
     catalogue = parse_toml(TARGETED, "t", Catalogue)
     rule = target_rule(catalogue)
@@ -96,6 +116,32 @@ def test_calibration_spends_what_the_target_allows() -> None:
     found = measuring.calibrate(AT, AT + 1)
     assert (found.rule, found.requests) == ("simple", 60)
     assert 0.3 < found.spend <= 0.5
+
+
+def test_the_calibrated_policy_spends_on_its_sample_what_it_promised() -> None:
+    """Long questions and short ones, which cost much and little more on the large model."""
+    measuring, lengths = calibrator(), (0, 40, 400)
+    traffic = [past(f"{HARD if n % 2 else EASY} {'word ' * lengths[n % 3]}{n}", f"acme:{n}") for n in range(60)]
+    for one in traffic:
+        measuring.take(one)
+    found = measuring.calibrate(AT, AT + 1)
+    applied = PolicyRecord(toml=TARGETED, calibration=found, applied_at=AT)
+    spent = Hindsight(Alternative(Router(applied.catalogue(), load_prices()), load_prices()))
+    for one in traffic:
+        spent.take(one)
+    assert spent.now / spent.best == pytest.approx(found.spend)
+    assert found.spend <= 0.5
+    assert found.reference_nano is not None
+
+
+def test_a_calibrated_policy_is_shown_with_what_its_threshold_is_for() -> None:
+    measuring, console = calibrator(), Console(width=160, record=True, file=StringIO())
+    for number in range(60):
+        measuring.take(past(HARD if number % 3 == 0 else EASY, f"acme:{number}"))
+    found = measuring.calibrate(AT, AT + 1)
+    show_policy("v", PolicyRecord(toml=TARGETED, calibration=found, applied_at=AT).catalogue(), found, console)
+    assert found.reference_nano is not None
+    assert console.export_text().count(f" at {found.reference_nano / 1e9:.9f} dollars extra") == 2
 
 
 def test_calibration_says_what_it_lacks() -> None:

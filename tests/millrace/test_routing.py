@@ -5,23 +5,28 @@ import random
 import subprocess
 import sys
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import orjson
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.errors import ConfigError, InvalidRequest
+from contracts.policy_record import with_threshold
 from contracts.prices import load_prices
 from millrace.cli import app
 from millrace.routing.apgr import apgr, at_share, curve
 from millrace.routing.calibration import fit_logistic
-from millrace.routing.dataset import Dataset, folds, subject_weights
+from millrace.routing.dataset import Dataset, Labelled, folds, subject_weights
 from millrace.routing.evaluation import evaluate
 from millrace.routing.explanation import Explanation, as_asked, explain
 from millrace.routing.plot import svg
 from millrace.routing.ridge import ridge
+from millrace.routing.view import show_explanation
+from millrace.routing.worth import worth
 from streams.route import Router
 from streams.scoring.learned import shipped_scorer
 
@@ -46,6 +51,23 @@ def test_a_curve_goes_from_weak_to_strong() -> None:
     assert points[0] == (0.0, 0.5, 0.0)
     assert points[-1] == (1.0, 0.75, 1.0)
     assert at_share(points, 0.125).quality == pytest.approx(0.625)
+
+
+def test_a_curve_by_cost_asks_the_strong_model_for_as_much_as_a_share_of_it_buys() -> None:
+    points = curve([4, 3, 2, 1], [1, 0, 1, 0], 0.5, [10, 70, 10, 10])
+    assert [round(point.strong_share, 3) for point in points] == [0, 0.1, 0.8, 0.9, 1]
+
+
+def test_for_its_price_a_dollar_buys_the_cheap_questions_first() -> None:
+    """Equally hard, and the long ones gain nothing: each costs what ten short ones do."""
+    long, short = ({"domain": "d", "prompt": "x" * size, "weak_correct": False} for size in (8000, 400))
+    rows = [Labelled(**long, strong_correct=False)] * 20 + [Labelled(**short, strong_correct=True)] * 20
+    prices = [load_prices().find(model, "2.5", AT) for model in ("small", "large")]
+    found = worth(rows, [0.5] * 40, *prices)
+    assert [(line.answer_tokens, line.spend) for line in found][:4] == [(20, 0.3), (20, 0.5), (20, 0.7), (100, 0.3)]
+    assert all(line.complexity == pytest.approx(line.random) for line in found)
+    assert all(line.for_its_price == 1 for line in found if line.answer_tokens == 20)
+    assert worth(rows, [0.5] * 40, *reversed(prices)) == []
 
 
 def test_without_a_gap_there_is_nothing_to_recover() -> None:
@@ -102,6 +124,7 @@ def test_eval_shows_a_table_and_draws_the_curve(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["route", "eval", str(SAMPLE), "--subject", "gsm8k", "--svg", str(picture)])
     assert shown.exit_code == 0
     assert "20 questions" in shown.stdout
+    assert "for its price" in shown.stdout
     assert picture.read_text().startswith("<svg")
 
 
@@ -143,6 +166,24 @@ def test_an_explanation_is_the_decision_itself() -> None:
     assert (found.costs["small"] or 0) < (found.costs["large"] or 0)
     with pytest.raises(InvalidRequest, match="No model takes"):
         explained("word " * 200_000, load_catalogue())
+
+
+def test_an_explanation_has_the_requests_own_threshold() -> None:
+    """The reference is what a prompt of ten tokens with an answer of a hundred costs more on the large model."""
+    ten = explained("Where is my order?", with_threshold(load_catalogue(), "simple", 0.4, 1), 100)
+    assert ten.own is not None
+    catalogue = with_threshold(load_catalogue(), "simple", 0.4, ten.own.extra_nano)
+    same, longer = (explained("Where is my order?", catalogue, tokens) for tokens in (100, 200))
+    assert same.own == ("simple", 0.4, ten.own.extra_nano)
+    assert longer.own is not None
+    assert longer.own.max_complexity > 0.7
+    assert orjson.loads(orjson.dumps(longer.document()))["own"]["rule"] == "simple"
+    console = Console(width=160, record=True, file=StringIO())
+    show_explanation(longer, catalogue, console)
+    text = console.export_text()
+    assert f"complexity ≤ 0.4 at {ten.own.extra_nano / 1e9:.9f} dollars extra" in text
+    assert f"for this request: complexity ≤ {longer.own.max_complexity:.4g}" in text
+    assert explained("Where is my order?", load_catalogue()).own is None
 
 
 def test_the_transparent_scorer_can_be_chosen() -> None:

@@ -3,7 +3,7 @@
 from analytics.dashboard.exact import answer
 from analytics.dashboard.policies import catalogue_of
 from analytics.dashboard.view import Answer, Asked, View
-from analytics.routing_report import BINS, RoutingReport, largest, thresholds
+from analytics.routing_report import BINS, RoutingReport, largest, references, thresholds
 from analytics.spending import begins, resolution_of
 from contracts.catalogue import Catalogue
 from contracts.prices import load_prices
@@ -29,8 +29,8 @@ async def over_time(asked: Asked) -> Answer:
 async def scores(asked: Asked) -> Answer:
     catalogue = await catalogue_of(asked)
     statement = _report(asked, catalogue).scores()
-    rules = thresholds(catalogue)
-    return await answer(asked, statement, bins=BINS, thresholds=rules, policy=catalogue.version)
+    rules = {"thresholds": thresholds(catalogue), "references": references(catalogue)}
+    return await answer(asked, statement, bins=BINS, **rules, policy=catalogue.version)
 
 
 @view.get("escalations")

@@ -54,7 +54,7 @@ async def test_over_time(demo: Demo, demo_dashboard: str) -> None:
 
 async def test_scores_and_the_threshold(demo: Demo, demo_dashboard: str) -> None:
     answer = await ask(demo_dashboard, "scores")
-    assert answer["thresholds"] == {"simple": 0.4}
+    assert (answer["thresholds"], answer["references"]) == ({"simple": 0.4}, {})
     wanted = plain(demo, "count()", "AND kind = 'usage' AND requested_model = 'auto'")[0][0]
     assert sum(row["requests"] for row in answer["rows"]) == wanted
     small = sum(row["requests"] for row in answer["rows"] if row["bin"] < 0.4 * answer["bins"])

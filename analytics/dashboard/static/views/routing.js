@@ -99,7 +99,7 @@ function scores(page) {
       const series = models.map((model, place) => ({ label: model, values: counts(data, model), tone: place ? "c3" : "c1" }));
       const [rule, at] = Object.entries(data.thresholds)[0] ?? [];
       const labels = Array.from({ length: data.bins }, (_, bin) => (bin / data.bins).toFixed(2).replace(/0$/, ""));
-      const threshold = rule === undefined ? undefined : { at, label: `${rule}: up to ${at}` };
+      const threshold = rule === undefined ? undefined : { at: Math.min(at, 1), label: `${rule}: ${upTo(data, rule)}` };
       const chart = barChart(body, { labels, series, stacked: true, threshold, height: 230 });
       body.append(h("p.note.routing-policy", policy(data)));
       return chart;
@@ -113,10 +113,20 @@ function counts(data, model) {
   return values;
 }
 
-function policy({ thresholds, policy: version }) {
-  const rules = Object.entries(thresholds).map(([rule, at]) => `${rule} takes scores up to ${at}`);
+/** A threshold that grows with what a request costs more beyond the rule is drawn for the cost that it was measured at. */
+function upTo({ thresholds, references }, rule) {
+  const cost = references[rule];
+  const at = Number(thresholds[rule].toPrecision(3));
+  return cost ? `up to ${at} at ${money(cost)} extra` : `up to ${at}`;
+}
+
+function policy(data) {
+  const rules = Object.keys(data.thresholds).map((rule) => `${rule} takes scores ${upTo(data, rule)}`);
   const said = rules.length ? `${rules.join(", ")}.` : "No rule goes by the score.";
-  return `The policy in force, ${version}: ${said} Requests of an earlier policy are shown beside its threshold too; conversations may stay on the model of their turn before.`;
+  const dearer = Object.keys(data.references).length
+    ? " Extra is what the next model is estimated to cost more: twice that, twice the score, so both models lie on both sides of the line."
+    : "";
+  return `The policy in force, ${data.policy}: ${said}${dearer} Requests of an earlier policy are shown beside its threshold too; conversations may stay on the model of their turn before.`;
 }
 
 function routes(page) {
