@@ -4,6 +4,7 @@ Fields that Millrace needn't understand pass through to the engine untouched. So
 """
 
 import hashlib
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
@@ -13,9 +14,13 @@ from contracts.envelope import Digest, Operation
 from contracts.errors import InvalidRequest
 from contracts.faults import invalid
 from contracts.tags import format_tags
+from contracts.tokenizer import Tokenizer, Tokenizers
 from contracts.tokens import estimate_tokens
 
 MaxTokens = Annotated[int, Field(ge=1, le=10_000_000)]
+_NONE: Tokenizers = MappingProxyType({})
+# What ChatML and Llama 3 put around each message, but for the line break that joins it here; and before the answer.
+_AROUND_MESSAGE, _BEFORE_ANSWER = 4, 5
 
 
 class _Lenient(BaseModel):
@@ -34,6 +39,13 @@ class ChatMessage(_Lenient):
         if isinstance(self.content, str):
             return self.content
         return "".join(part["text"] for part in self.content or () if isinstance(part.get("text"), str))
+
+    @property
+    def is_text(self) -> bool:
+        """And nothing else: no picture, no call of a tool."""
+        parts = self.content if isinstance(self.content, list) else ()
+        called = (self.model_extra or {}).get("tool_calls")
+        return not called and all(isinstance(part.get("text"), str) for part in parts)
 
 
 class _Request(_Lenient):
@@ -79,7 +91,7 @@ _MODELS: dict[str, type[ChatCompletionRequest | CompletionRequest]] = {
 }
 
 
-def describe(body: bytes, operation: Operation | None = None) -> Described:
+def describe(body: bytes, operation: Operation | None = None, tokenizers: Tokenizers = _NONE) -> Described:
     """Parse and check a body once. Without an operation (a direct producer), `prompt` tells it from a chat.
 
     Raises InvalidRequest with a message that names the field and what is wrong with it.
@@ -91,6 +103,7 @@ def describe(body: bytes, operation: Operation | None = None) -> Described:
     except ValidationError as error:
         raise invalid(error) from None
     metadata = request.metadata or {}
+    tokenizer = tokenizers.get(request.model)
     digest = Digest(
         operation=operation,
         requested_model=request.model,
@@ -98,6 +111,7 @@ def describe(body: bytes, operation: Operation | None = None) -> Described:
         stream=bool(request.stream),
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
         prompt_estimate=estimate_tokens(prompt_text(request)),
+        prompt_count=count_prompt(request, tokenizer) if tokenizer else None,
         max_tokens=getattr(request, "max_completion_tokens", None) or request.max_tokens,
     )
     tags = format_tags({name: value for name, value in metadata.items() if name != "feature"})
@@ -119,6 +133,16 @@ def prompt_text(request: ChatCompletionRequest | CompletionRequest) -> str:
     if isinstance(request, CompletionRequest):
         return request.prompt
     return "\n".join(f"{message.role}: {message.text()}" for message in request.messages)
+
+
+def count_prompt(request: ChatCompletionRequest | CompletionRequest, tokenizer: Tokenizer) -> int | None:
+    """Tokens; None where a prompt isn't text alone: what models make of tools and pictures is learned, not known."""
+    if isinstance(request, CompletionRequest):
+        return tokenizer.count(request.prompt)
+    if request.tools or not all(message.is_text for message in request.messages):
+        return None
+    text = "\n".join([message.text() for message in request.messages])
+    return tokenizer.count(text) + _AROUND_MESSAGE * len(request.messages) + _BEFORE_ANSWER
 
 
 def fingerprint(operation: Operation, fields: dict[str, Any]) -> str:

@@ -57,6 +57,9 @@ class ModelSpec(_Strict):
         None, description="the engine's name for it: a Hugging Face id, a folder, an upstream's model"
     )
     version: str = "1"
+    tokenizer: Path | None = Field(
+        None, description="a tokenizer.json, by which prompts are counted; else they are estimated: docs/limits.md"
+    )
     context_tokens: int = Field(32_768, ge=16)
     default_output_tokens: int = Field(256, ge=1, description="reserved when the caller sets no max_tokens")
     fallback: tuple[str, ...] = Field(

@@ -65,7 +65,14 @@ class Digest(HeaderModel):
     stream: bool = False
     include_usage: bool = False
     prompt_estimate: int = Field(ge=0, description="estimated tokens")
+    prompt_count: int | None = Field(
+        None, ge=0, description="tokens by the requested model's own tokenizer; absent where it has none or can't tell"
+    )
     max_tokens: int | None = Field(None, ge=1, description="the caller's cap on output tokens")
+
+    def counted(self, model: str) -> int | None:
+        """Tokens of the prompt, where that model's own tokenizer has counted them."""
+        return self.prompt_count if model == self.requested_model else None
 
 
 class Claim(NamedTuple):

@@ -70,7 +70,7 @@ class Assignment:
             operation=work.operation,
             body=self.body,
             fingerprint=work.fingerprint,
-            prompt_estimate=work.prompt_estimate,
+            prompt_estimate=work.counted(work.model) or work.prompt_estimate,
             max_tokens=work.max_tokens,
             stream=work.stream,
             priority=work.priority + (_BATCH_PRIORITY if work.lane == "batch" else 0),

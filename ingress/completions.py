@@ -48,7 +48,7 @@ async def _create(request: Request, operation: Operation) -> ASGIApp:
     identity = identify(request.scope, caller.tenant)
     declared_length = headers.get(b"content-length", b"")
     body = await read_body(request.receive, declared_length, gateway.settings.max_body_bytes)
-    asked = describe(body, operation)
+    asked = describe(body, operation, gateway.tokenizers)
     gateway.check_model(asked.request.model)
     identity = derive(request.scope, identity, asked.digest.fingerprint)
     way = gateway.on_disconnect(headers, asked.digest)

@@ -15,6 +15,7 @@ from contracts.errors import KafkaUnavailable, UnknownModel
 from contracts.headers import RawHeaders
 from contracts.keyring import KeyRing
 from contracts.settings import Settings
+from contracts.tokenizer import Tokenizers
 from contracts.topics import Topics
 from ingress.calls import Call, Calls
 from ingress.capacity import Capacity
@@ -33,6 +34,7 @@ class Gateway:
     keyring: KeyRing = field(default_factory=KeyRing)
     calls: Calls = field(default_factory=Calls)
     history: History = field(default_factory=Silence)
+    tokenizers: Tokenizers = field(default_factory=dict)
     departures: Departures = field(init=False)
     capacity: Capacity = field(init=False)
     spans: CallSpans | None = field(init=False)  # none while traces are off

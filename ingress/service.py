@@ -11,6 +11,7 @@ from contracts.catalogue import load_catalogue
 from contracts.http_server import bind, serving
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
+from contracts.tokenizer import load_tokenizers
 from ingress.app import build_app
 from ingress.connection import connect
 from ingress.gateway import Gateway
@@ -31,10 +32,12 @@ async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a line per attempt; the link says it once
     catalogue = load_catalogue(settings.routes_file)
+    tokenizers = load_tokenizers(catalogue, settings.routes_file)
     with bind(settings.ingress_host, settings.ingress_port, "INGRESS") as listener:  # a port in use is said at once
         connection = await connect(settings, catalogue, stop)
         if connection is None:
             return
+        connection.gateway.tokenizers = tokenizers
         listening_to_kafka = asyncio.create_task(connection.run())
         try:
             await serve(connection.gateway, listener, stop, listening_to_kafka)

@@ -43,7 +43,7 @@ class WsStreams:
 
     async def create(self, asked: Create) -> None:
         gateway, wire = self.gateway, WsWire(asked.ref)
-        described = describe(orjson.dumps(asked.body | {"stream": True}), asked.operation)
+        described = describe(orjson.dumps(asked.body | {"stream": True}), asked.operation, gateway.tokenizers)
         gateway.check_model(described.request.model)
         ce_id = str(ULID())
         key = RequestKey(self.caller.tenant, _name(asked.key, described.digest.fingerprint))

@@ -13,6 +13,7 @@ from contracts.envelope import Claim, Envelope, RequestType
 from contracts.errors import IdempotencyKeyReused, InvalidRequest, RateLimited, UnknownRequest, error_body
 from contracts.kafka import header
 from contracts.keys import RequestKey
+from contracts.tokenizer import Tokenizers
 from contracts.topics import REQUEST_TABLE, Topics
 from contracts.usage import event_id
 from streams.cancel import Cancel
@@ -34,8 +35,8 @@ _RETRY_CROWD_MS = 1000
 def dedupe(house: House) -> Stage:
     settings = house.settings
     window_ms = settings.idempotency_window_hours * 3_600_000
-    decide = Dedupe(house.topics, house.catalogue, settings.request_partitions, window_ms).decide
     partitions = settings.request_partitions
+    decide = Dedupe(house.topics, house.catalogue, house.tokenizers, partitions, window_ms).decide
     sweep = Sweep(Expiry.of(settings), house.topics.requests, house.topics.completions)
     return Stage(
         STAGE, house.topics.requests, REQUEST_TABLE, partitions, lambda state: Keyed(state, decide), sweep=sweep
@@ -45,11 +46,13 @@ def dedupe(house: House) -> Stage:
 class Dedupe:
     """`partitions` is how many `requests` has."""
 
-    def __init__(self, topics: Topics, catalogue: Catalogue, partitions: int, window_ms: int) -> None:
+    def __init__(
+        self, topics: Topics, catalogue: Catalogue, tokenizers: Tokenizers, partitions: int, window_ms: int
+    ) -> None:
         self._topics = topics
         self._partitions = partitions
         self._window_ms = window_ms
-        self._intake = Intake(catalogue)
+        self._intake = Intake(catalogue, tokenizers)
         self._replies = Replies(topics)
         self._cancel = Cancel(topics, self._replies)
 

@@ -11,11 +11,12 @@ from contracts.errors import InvalidRequest, UnknownModel
 from contracts.headers import RawHeaders, header_name
 from contracts.keys import RequestKey
 from contracts.tags import parse_tags
+from contracts.tokenizer import Tokenizers
 from streams.records import Record
 
 _OPERATIONS: dict[bytes, Operation] = {b"chat": "chat", b"text_completion": "text_completion"}
 _DIGEST = frozenset(header_name(field) for field in Digest.model_fields)
-_WHOLE_DIGEST = _DIGEST - {"max-tokens"}  # absent when the caller sets no cap
+_WHOLE_DIGEST = _DIGEST - {"max-tokens", "prompt-count"}  # absent when nobody caps or counts
 _LATER = frozenset(header_name(field) for model in (Work, Completion) for field in model.model_fields) - frozenset(
     header_name(field) for model in (Envelope, Digest) for field in model.model_fields
 )
@@ -33,6 +34,7 @@ class Request(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Intake:
     catalogue: Catalogue
+    tokenizers: Tokenizers
 
     def envelope(self, record: Record, key: RequestKey) -> Envelope:
         """Raises InvalidRequest naming the header that doesn't fit."""
@@ -49,25 +51,24 @@ class Intake:
             headers = [pair for pair in record.headers if pair[0] not in _DROPPED]
             digest = Digest.from_headers(headers)
         else:
-            headers, digest = _read_body(record, envelope)
+            headers, digest = self._read_body(record, envelope)
             _check(Envelope.from_headers(headers))
         if not self.catalogue.knows(digest.requested_model):
             raise UnknownModel(f"The model {digest.requested_model!r} is not served here.", param="model")
         return Request(digest, headers)
 
+    def _read_body(self, record: Record, envelope: Envelope) -> tuple[RawHeaders, Digest]:
+        given = dict(record.headers).get("operation")
+        if given is not None and given not in _OPERATIONS:
+            raise InvalidRequest("Header operation must be chat or text_completion.", param="operation")
+        described = describe(record.value, _OPERATIONS[given] if given is not None else None, self.tokenizers)
+        kept = [pair for pair in record.headers if pair[0] not in _DROPPED and pair[0] not in _DIGEST]
+        return kept + _attribution(described, envelope) + described.digest.to_headers(), described.digest
+
 
 def _check(envelope: Envelope) -> None:
     """What the header models leave open: the ledger takes tags as a map."""
     parse_tags(envelope.tags)
-
-
-def _read_body(record: Record, envelope: Envelope) -> tuple[RawHeaders, Digest]:
-    given = dict(record.headers).get("operation")
-    if given is not None and given not in _OPERATIONS:
-        raise InvalidRequest("Header operation must be chat or text_completion.", param="operation")
-    described = describe(record.value, _OPERATIONS[given] if given is not None else None)
-    kept = [pair for pair in record.headers if pair[0] not in _DROPPED and pair[0] not in _DIGEST]
-    return kept + _attribution(described, envelope) + described.digest.to_headers(), described.digest
 
 
 def _attribution(described: Described, envelope: Envelope) -> RawHeaders:

@@ -17,6 +17,7 @@ from contracts.poison_limit import PoisonLimit
 from contracts.prices import load_prices
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
+from contracts.tokenizer import load_tokenizers
 from contracts.topics import GROWTH_BYTES, REQUEST_TABLE, Topics
 from streams.carrier import Carrier
 from streams.census import Census
@@ -48,9 +49,9 @@ _log = structlog.get_logger()
 async def run(settings: Settings, *, stop: asyncio.Event) -> None:
     """Until told to stop; waits for a Kafka that isn't there yet. Raises ConfigError or StackError."""
     catalogue, prices = load_catalogue(settings.routes_file), load_prices(settings.prices_file)
-    policy = default_policy(settings)
+    tokenizers, policy = load_tokenizers(catalogue, settings.routes_file), default_policy(settings)
     routing, surroundings = RunningPolicy(catalogue, prices), Surroundings(settings)
-    house = House(settings, Topics.of(settings), catalogue, prices, policy, routing, surroundings)
+    house = House(settings, Topics.of(settings), catalogue, prices, policy, routing, surroundings, tokenizers)
     async with AsyncExitStack() as stack:
         producer = await stack.enter_async_context(_producer(settings, stop))
         if producer is None:

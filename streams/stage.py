@@ -1,11 +1,13 @@
 """A stage: one source topic, one table, one decision. What it is to the shell that carries it."""
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from contracts.catalogue import Catalogue
 from contracts.prices import PriceTable
 from contracts.settings import Settings
+from contracts.tokenizer import Tokenizers
 from contracts.topics import Topics
 from streams.entry import Decision, Entry
 from streams.limits.policy import Policy
@@ -26,6 +28,7 @@ class House(NamedTuple):
     policy: Policy
     routing: RunningPolicy | None = None  # none: the catalogue's own policy, for good
     surroundings: Surroundings | None = None  # none: nothing is known of workers
+    tokenizers: Tokenizers = MappingProxyType({})
 
 
 class Batch(Protocol):

@@ -19,7 +19,7 @@ class Forecast:
 
         `at` (UTC ms) says which prices are in force; a model without one is never billed.
         """
-        prompt = history.prompt_tokens(request.prompt_estimate)
+        prompt = request.counted(model) or history.prompt_tokens(request.prompt_estimate)
         spec = self._models[model]
         answer = request.max_tokens or history.answer_tokens(spec.default_output_tokens)
         answer = min(answer, spec.context_tokens)

@@ -29,11 +29,14 @@ class Estimate:
 
     def tokens(self, model: str) -> int:
         """Prompt and answer."""
-        return self._request.prompt_estimate + self._output(model)
+        return self._prompt(model) + self._output(model)
 
     def _cost(self, model: str, cached_tokens: int) -> int:
         price = self._prices.find(model, self._catalogue.models[model].version, self._at)
-        return price.cost(self._request.prompt_estimate, cached_tokens, self._output(model)) if price else 0
+        return price.cost(self._prompt(model), cached_tokens, self._output(model)) if price else 0
+
+    def _prompt(self, model: str) -> int:
+        return self._request.counted(model) or self._request.prompt_estimate
 
     def _output(self, model: str) -> int:
         """The longest answer to expect: no cap lets it outgrow the context."""

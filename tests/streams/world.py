@@ -13,6 +13,7 @@ from typing import NamedTuple
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.prices import load_prices
 from contracts.settings import Settings
+from contracts.tokenizer import Tokenizers
 from contracts.topics import Topics
 from streams.entry import accepted_at
 from streams.expiry import Behind
@@ -99,6 +100,7 @@ class World:
     in_flight: list[InFlight] = field(default_factory=list)
     produced: int = 0
     catalogue: Catalogue = field(default_factory=load_catalogue)
+    tokenizers: Tokenizers = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.topics = Topics.of(self.settings)
@@ -111,6 +113,7 @@ class World:
             load_prices(),
             self.policy,
             surroundings=self.surroundings,
+            tokenizers=self.tokenizers,
         )
         self.stages = {stage.name: stage for stage in stages(self.house)}
 
