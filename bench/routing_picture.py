@@ -16,7 +16,7 @@ class Spot(NamedTuple):
 
 
 def picture(curve: Sequence[Point], spots: Sequence[Spot]) -> str:
-    """`curve` is what `route eval` promises at each share of large calls, drawn at the cost that such a share has."""
+    """`curve` is what `route eval` promises at each share of what the large model costs more."""
     small, large = (next(spot for spot in spots if spot.way == f"always-{model}") for model in ("small", "large"))
     frame = _Frame(min(spot.right for spot in spots) - 0.01, max(spot.right for spot in spots) + 0.01)
     promised = [(small.cost + p.strong_share * (large.cost - small.cost), p.quality) for p in curve]

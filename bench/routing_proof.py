@@ -24,14 +24,17 @@ from bench.results import RESULTS, publish
 from bench.routing_picture import Spot, picture
 from bench.running_stack import benchmark_stack
 from contracts.clock import now_ms
+from contracts.prices import load_prices
 from contracts.settings import Settings
+from contracts.tokens import estimate_tokens
 from millrace.keys import create_key
+from millrace.routing import apgr
 from millrace.routing.apgr import Point, at_share
 from millrace.routing.dataset import Dataset, Labelled, folds
-from millrace.routing.evaluation import Evaluation, evaluate
 from millrace.routing.policy_topic import Span, make_policy, publish_policy
 from millrace.routing.training import train, unseen_needs
 from millrace.stack_file import StackFile
+from streams.policy.case import relative
 from streams.scoring.learned import LearnedScorer, dump
 
 SEED = 1
@@ -95,7 +98,7 @@ class Fold(NamedTuple):
     scorer: LearnedScorer  # that has seen none of its subjects
     calibrated_on: list[Labelled]
     measured_on: list[Labelled]
-    found: Evaluation  # what `route eval` promises of those
+    curve: list[Point]  # what `route eval` promises of those, at each share of the large model's extra cost
 
     @classmethod
     def of(cls, subjects: set[str], data: Dataset, most: int | None) -> Self:
@@ -105,8 +108,20 @@ class Fold(NamedTuple):
         unique = {row.prompt: row for row in data.rows if row.subject in subjects}.values()
         held = sorted(unique, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
         calibrated_on, measured_on = held[0::2][:most], held[1::2][:most]
-        needs = [1 - scorer.score(row.prompt).small_suffices for row in measured_on]
-        return cls(scorer, calibrated_on, measured_on, evaluate(measured_on, needs))
+        return cls(scorer, calibrated_on, measured_on, _promises(measured_on, scorer))
+
+
+def _promises(rows: list[Labelled], scorer: LearnedScorer) -> list[Point]:
+    """Ranked as a `spend_target` does: by complexity, for its price."""
+    small, large = (load_prices().find(model, "2.5", now_ms()) for model in ("small", "large"))
+    assert small is not None
+    assert large is not None
+    prompts = [estimate_tokens(row.prompt) for row in rows]
+    extras = [large.cost(tokens, 0, TOKENS) - small.cost(tokens, 0, TOKENS) for tokens in prompts]
+    needs = [
+        relative(1 - scorer.score(row.prompt).small_suffices, extra, 1) for row, extra in zip(rows, extras, strict=True)
+    ]
+    return apgr.curve(needs, [row.gain for row in rows], sum(row.weak for row in rows) / len(rows), extras)
 
 
 class Outcome(NamedTuple):
@@ -221,7 +236,7 @@ def report(parts: list[Fold], outcomes: list[dict[str, Outcome]]) -> None:
                 "computed": computed / dearest,
                 "recovered": _recovered(small, large, right),
                 "±": _error(small, large, right),
-                "eval promised": _promised(parts, bills),
+                "eval promised": _promised(parts, outcomes, way),
                 "µ$ per right answer": billed / sum(right) / 1000,
                 "µ$ with unbilled": computed / sum(right) / 1000,
             }
@@ -236,27 +251,28 @@ def _right(outcomes: list[dict[str, Outcome]], way: str) -> list[bool]:
     return [right for one in outcomes for right in one[way].right]
 
 
-def _promised(parts: list[Fold], bills: list[Bill]) -> float:
-    """Recovered, at the share of large calls that there was in each fold."""
-    gaps = [len(fold.measured_on) * (fold.found.strong - fold.found.weak) for fold in parts]
-    found = [
-        at_share([Point(*point) for point in fold.found.points], bill.large / len(fold.measured_on)).recovered
-        for fold, bill in zip(parts, bills, strict=True)
-    ]
-    return _mean(gaps, found)
+def _promised(parts: list[Fold], outcomes: list[dict[str, Outcome]], way: str) -> float:
+    """Recovered, at what was computed in each fold."""
+    gaps = [sum(row.gain for row in fold.measured_on) for fold in parts]
+    found = [at_share(fold.curve, _share(one, way)).recovered for fold, one in zip(parts, outcomes, strict=True)]
+    return sum(gap * recovered for gap, recovered in zip(gaps, found, strict=True)) / sum(gaps)
+
+
+def _share(outcomes: dict[str, Outcome], way: str) -> float:
+    """Of what the large model costs more."""
+    least, most, cost = (
+        bill.billed + bill.unbilled for bill in (outcomes[one].bill for one in ("always-small", "always-large", way))
+    )
+    return (cost - least) / (most - least)
 
 
 def _curve(parts: list[Fold]) -> list[Point]:
-    """Of all folds, each at the same share of large calls."""
-    sizes, curves = [len(fold.measured_on) for fold in parts], [fold.found.points for fold in parts]
+    """Of all folds, each at the same share."""
+    asked = sum(len(fold.measured_on) for fold in parts)
     return [
-        Point(points[0].strong_share, *(_mean(sizes, [point[at] for point in points]) for at in (1, 2)))
-        for points in zip(*curves, strict=True)
+        Point(share, sum(len(fold.measured_on) * at_share(fold.curve, share).quality for fold in parts) / asked, 0)
+        for share in (step / 20 for step in range(21))
     ]
-
-
-def _mean(weights: Sequence[float], values: Sequence[float]) -> float:
-    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
 def _recovered(small: Sequence[bool], large: Sequence[bool], way: Sequence[bool]) -> float:
