@@ -6,6 +6,7 @@ from functools import lru_cache
 from aiokafka import ConsumerRecord, TopicPartition
 from pydantic import ValidationError
 
+from contracts.faults import first_fault
 from contracts.usage import UsageEvent
 
 _BRACE = ord("}")
@@ -53,6 +54,5 @@ def _place(topic: str, partition: int) -> bytes:
 
 
 def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return f"Not a usage event: {field + ': ' if field else ''}{first['msg']}."
+    field, what = first_fault(error)
+    return f"Not a usage event: {field + ': ' if field else ''}{what}."

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from analytics.side_sink import Row, Side
 from contracts.engine_time import EngineTime
 from contracts.errors import InvalidRequest
+from contracts.faults import first_fault
 
 _COLUMNS = tuple(EngineTime.model_fields)
 _TIMES = ("since", "until")
@@ -18,8 +19,7 @@ def _row(record: ConsumerRecord) -> Row:
     try:
         told = EngineTime.model_validate_json(record.value or b"")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise InvalidRequest(f"Not an engine's time: {first['msg']}.") from None
+        raise InvalidRequest(f"Not an engine's time: {first_fault(error)[1]}.") from None
     values = told.model_dump()
     return tuple(_moment(values[name]) if name in _TIMES else values[name] for name in _COLUMNS)
 

@@ -25,9 +25,10 @@ from analytics.maintenance import Maintenance
 from analytics.query_engine import QueryEngine
 from analytics.query_port import application
 from analytics.side_sink import Side, SideSink
-from analytics.sink import Sink, consumer_of, sleep
+from analytics.sink import Sink, consumer_of
 from contracts.http_server import bind, serving
 from contracts.kafka import producer_options
+from contracts.pause import pause
 from contracts.runtime import notify_ready
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -130,7 +131,7 @@ async def _patiently(attempt: Callable[[], Awaitable[T]], what: str, stop: async
             return await attempt()
         except (ClickHouseError, KafkaError, OSError) as error:
             _log.warning("not there yet, trying again", what=what, retry_s=_RETRY_SECONDS, error=str(error))
-            await sleep(_RETRY_SECONDS, stop)
+            await pause(_RETRY_SECONDS, stop)
     return None
 
 

@@ -15,10 +15,10 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from analytics.clickhouse import ClickHouseError, Client
 from analytics.metrics import dead_letters
-from analytics.sink import sleep
 from contracts.dead_letter import DeadLetter
 from contracts.errors import InvalidRequest
 from contracts.kafka import client_options
+from contracts.pause import pause
 from contracts.settings import Settings
 from contracts.topics import Topics
 
@@ -65,7 +65,7 @@ class SideSink:
                     await self._carry(consumer, producer)
             except (ClickHouseError, KafkaError, IllegalStateError, OSError) as error:
                 _log.warning("side topics can't be stored, trying again", retry_s=_RETRY_SECONDS, error=str(error))
-                await sleep(_RETRY_SECONDS, stop)
+                await pause(_RETRY_SECONDS, stop)
             finally:
                 await consumer.stop()
 

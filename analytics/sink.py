@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import orjson
 import structlog
@@ -33,6 +32,7 @@ from contracts.dead_letter import DeadLetter
 from contracts.errors import StackError
 from contracts.kafka import client_options
 from contracts.logs import concerning
+from contracts.pause import pause
 from contracts.poison_limit import PoisonLimit
 from contracts.settings import Settings
 from contracts.topics import Topics
@@ -126,7 +126,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no t
                 self._health.ails(f"storing fails: {type(error).__name__}")
                 if stop.is_set():
                     return
-                await sleep(delay, stop)
+                await pause(delay, stop)
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:
                 self._health.is_well()
@@ -263,9 +263,3 @@ def consumer_of(settings: Settings) -> AIOKafkaConsumer:
         max_poll_interval_ms=_STAY_MS,
         **client_options(settings),
     )
-
-
-async def sleep(seconds: float, stop: asyncio.Event) -> None:
-    """That long, or until told to stop."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -177,6 +177,13 @@ def test_the_policy_of_the_docs_is_one() -> None:
     assert parse_toml(models + shadow, "routing.md", Catalogue).rules[1].shadow
 
 
+def refuses(setting: str, why: str) -> None:
+    rule = f'name = "r"\nmodel = "small"\n{setting}\n'
+    text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
+    with pytest.raises(ConfigError, match=f"line 7.*{why}"):
+        parse_toml(text, "routes.toml", Catalogue)
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
@@ -187,10 +194,7 @@ def test_the_policy_of_the_docs_is_one() -> None:
     ],
 )
 def test_a_cascade_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -> None:
-    rule = f'name = "r"\nmodel = "small"\ncascade = {{ {wrong} }}\n'
-    text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
-    with pytest.raises(ConfigError, match=f"line 7.*{why}"):
-        parse_toml(text, "routes.toml", Catalogue)
+    refuses(f"cascade = {{ {wrong} }}", why)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +208,7 @@ def test_a_cascade_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -
     ],
 )
 def test_a_shadow_that_cant_be_is_refused_with_its_line(wrong: str, why: str) -> None:
-    rule = f'name = "r"\nmodel = "small"\nshadow = {{ {wrong} }}\n'
-    text = f'version = "t"\n[models.small]\n[models.large]\n[[rules]]\n{rule}'
-    with pytest.raises(ConfigError, match=f"line 7.*{why}"):
-        parse_toml(text, "routes.toml", Catalogue)
+    refuses(f"shadow = {{ {wrong} }}", why)
 
 
 def test_a_line_is_found_by_its_tables_number() -> None:
